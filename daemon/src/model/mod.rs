@@ -1,0 +1,14 @@
+//! Pure values that every other module speaks in. Nothing here does IO, knows a wire
+//! format or is serialised as it stands.
+
+pub mod cause;
+pub mod credential;
+pub mod name;
+pub mod session;
+pub mod target;
+
+pub use cause::{Cause, Class, Retry};
+pub use credential::{DatabaseCredential, Generation, HostPort, Lease, SshCredential};
+pub use name::{NameError, SessionName};
+pub use session::{Access, Mode, Role};
+pub use target::{Resolved, Target};

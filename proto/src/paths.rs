@@ -1,0 +1,44 @@
+//! Where the daemon keeps its files, by the `directories` crate (XDG on Linux).
+//!
+//! Nothing here touches the disk: the daemon creates what it owns.
+
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+
+/// The directories of one user's daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Holds `config.toml`; written by the user only.
+    pub config_dir: PathBuf,
+    /// Survives reboots: the open sessions, local passwords, certificates.
+    pub state_dir: PathBuf,
+    /// Sockets, `pg_service.conf` and `pgpass`; mode 0700.
+    pub runtime_dir: PathBuf,
+}
+
+impl Paths {
+    /// The directories for this process's environment, or `None` where the user has no
+    /// home directory.
+    pub fn from_environment() -> Option<Self> {
+        let dirs = ProjectDirs::from("", "", "borealis")?;
+        let state_dir = dirs.state_dir().unwrap_or(dirs.data_local_dir());
+        Some(Self {
+            config_dir: dirs.config_dir().to_path_buf(),
+            state_dir: state_dir.to_path_buf(),
+            runtime_dir: dirs
+                .runtime_dir()
+                .map_or_else(|| state_dir.join("run"), Path::to_path_buf),
+        })
+    }
+
+    /// The control socket, unless `--socket` or `BOREALIS_SOCKET` names another.
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime_dir.join("control.sock")
+    }
+
+    /// The config file, unless `--config` or `BOREALIS_CONFIG` names another.
+    pub fn config_file(&self) -> PathBuf {
+        self.config_dir.join("config.toml")
+    }
+}
