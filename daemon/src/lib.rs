@@ -3,4 +3,7 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod clock;
+pub mod machine;
 pub mod model;
+pub mod ssh;
