@@ -248,7 +248,14 @@ impl Life {
             (Nudge::Client, Retry::Slowly) => rested >= Self::SLOW_CLIENT_PAUSE,
             (Nudge::Client, Retry::Never | Retry::WhenTokenChanges) => false,
         };
-        now_worth_it.then(|| self.attempt(Renew::Nothing))
+        if !now_worth_it {
+            return None;
+        }
+        if self.phase == Phase::Failed {
+            let trying = if self.was_up { Phase::Reconnecting } else { Phase::Opening };
+            self.enter(trying, now);
+        }
+        Some(self.attempt(Renew::Nothing))
     }
 
     fn attempt(&mut self, renew: Renew) -> Action {

@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{HostKey, Tunnel, tunnel::Loss};
-use crate::model::{Cause, Generation, HostPort, Lease, SshCredential};
+use crate::model::{Cause, HostPort, Lease, SshCredential};
 
 /// How soon a silent line counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,4 +10,4 @@ mod tunnel;
 
 pub use dial::{Keepalive, dial};
 pub use host_key::HostKey;
-pub use tunnel::{ChannelStream, Tunnel};
+pub use tunnel::{ChannelStream, Closing, Reserved, Tunnel};

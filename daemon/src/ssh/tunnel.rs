@@ -14,7 +14,7 @@ use russh::{ChannelOpenFailure, client};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{Handler, describe};
+use super::dial::Handler;
 use crate::model::{Cause, Generation, HostPort};
 
 /// An SSH connection with its channels. It ends when the last of its handles and channels
@@ -37,6 +37,16 @@ pub struct ChannelStream {
     count: Counted,
 }
 
+/// Sees a tunnel's end without keeping it alive.
+#[derive(Clone)]
+pub struct Closing {
+    closed: CancellationToken,
+    loss: Loss,
+}
+
+/// A channel of a tunnel that is about to be opened.
+pub struct Reserved(Counted);
+
 /// Why a connection ended; the first to say it is believed.
 #[derive(Clone, Default)]
 pub(super) struct Loss(Arc<OnceLock<String>>);
@@ -50,6 +60,21 @@ impl Loss {
     pub(super) fn note(&self, detail: String) {
         // A later report is only an echo of the first.
         let _ = self.0.set(detail);
+    }
+
+    fn cause(&self) -> Cause {
+        let detail = self.0.get().cloned().unwrap_or_else(|| "the connection ended".into());
+        Cause::TunnelLost { detail }
+    }
+}
+
+// === impl Closing ===
+
+impl Closing {
+    /// Completes when the connection has ended, with the reason.
+    pub async fn closed(&self) -> Cause {
+        self.closed.cancelled().await;
+        self.loss.cause()
     }
 }
 
@@ -73,40 +98,10 @@ impl Tunnel {
         }))
     }
 
-    /// Opens a channel to a server behind the bastion.
-    ///
-    /// # Errors
-    /// `DatabaseUnreachable` where the bastion says no, `TunnelLost` where the connection has
-    /// ended. Dropping the future abandons the channel; the bastion is told.
-    pub async fn open(&self, server: &HostPort) -> Result<ChannelStream, Cause> {
-        let count = Counted::new(self);
-        let server = server.clone();
-        // On a task of its own: russh has no way to give up a channel that is being opened,
-        // so one whose user has gone is closed as soon as it is there.
-        let opening = tokio::spawn(async move {
-            let tunnel = &count.0.0;
-            let opened = tunnel
-                .handle
-                .channel_open_direct_tcpip(
-                    server.host.as_str(),
-                    u32::from(server.port),
-                    "127.0.0.1",
-                    0,
-                )
-                .await;
-            match opened {
-                Ok(channel) => Ok(ChannelStream {
-                    stream: channel.into_stream(),
-                    count,
-                }),
-                Err(error) => Err(count.0.open_failure(&error, server)),
-            }
-        });
-        opening.await.unwrap_or_else(|error| {
-            Err(Cause::Internal {
-                detail: error.to_string(),
-            })
-        })
+    /// Counts a channel that is about to be opened, so that nobody else takes the tunnel for
+    /// an idle one.
+    pub fn reserve(&self) -> Reserved {
+        Reserved(Counted::new(self))
     }
 
     fn open_failure(&self, error: &russh::Error, server: HostPort) -> Cause {
@@ -133,10 +128,9 @@ impl Tunnel {
         }
     }
 
-    /// Completes when the connection has ended.
-    pub async fn closed(&self) -> Cause {
-        self.0.closed.cancelled().await;
-        self.loss()
+    /// A watch on the connection's end that doesn't keep it alive.
+    pub fn closing(&self) -> Closing {
+        Closing { closed: self.0.closed.clone(), loss: self.0.loss.clone() }
     }
 
     /// Whether the connection has ended.
@@ -170,9 +164,45 @@ impl Tunnel {
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
 
-    fn loss_or(&self, otherwise: String) -> String {
-        self.0.loss.0.get().cloned().unwrap_or(otherwise)
+// === impl Reserved ===
+
+impl Reserved {
+    /// Opens a channel to a server behind the bastion.
+    ///
+    /// # Errors
+    /// `DatabaseUnreachable` where the bastion says no, `TunnelLost` where the connection has
+    /// ended. Dropping the future abandons the channel; the bastion is told.
+    pub async fn open(self, server: &HostPort) -> Result<ChannelStream, Cause> {
+        let count = self.0;
+        let server = server.clone();
+        // On a task of its own: russh has no way to give up a channel that is being opened,
+        // so one whose user has gone is closed as soon as it is there.
+        let opening = tokio::spawn(async move {
+            let tunnel = &count.0.0;
+            let opened = tunnel
+                .handle
+                .channel_open_direct_tcpip(
+                    server.host.as_str(),
+                    u32::from(server.port),
+                    "127.0.0.1",
+                    0,
+                )
+                .await;
+            match opened {
+                Ok(channel) => Ok(ChannelStream {
+                    stream: channel.into_stream(),
+                    count,
+                }),
+                Err(error) => Err(count.0.open_failure(&error, server)),
+            }
+        });
+        opening.await.unwrap_or_else(|error| {
+            Err(Cause::Internal {
+                detail: error.to_string(),
+            })
+        })
     }
 }
 
