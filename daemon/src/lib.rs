@@ -3,4 +3,9 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod config;
+pub mod log;
 pub mod model;
+pub mod notify;
+pub mod port;
+pub mod state;
