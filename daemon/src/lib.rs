@@ -3,4 +3,6 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod clock;
 pub mod model;
+pub mod provider;
