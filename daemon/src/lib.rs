@@ -4,5 +4,6 @@
 //! ARCHITECTURE.md at the root of the repository is the map.
 
 pub mod clock;
+pub mod credential;
 pub mod model;
 pub mod provider;
