@@ -19,7 +19,7 @@ use super::{
     tunnels::{Gate, Tunnels},
 };
 use crate::{
-    clock::{self, Moment},
+    clock::{Clock, Moment},
     credential::{Broker, DatabaseKey, DatabaseLease},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
     model::{Cause, Class, Mode, Retry},
@@ -137,7 +137,7 @@ impl Driver {
         counters: Arc<Counters>,
         status: watch::Sender<Status>,
     ) -> Self {
-        let (life, first) = Life::begin(clock::now());
+        let (life, first) = Life::begin(Clock::now());
         let known = spec.resolved.as_ref();
         let key = watch::Sender::new(known.map(|resolved| database_key(&spec, resolved)));
         let addon = watch::Sender::new(known.map(|resolved| resolved.addon.clone()));
@@ -237,7 +237,7 @@ impl Driver {
                 }
             };
             let jitter = rand::rng().random_range(0.0..1.0);
-            if let Some(action) = self.life.handle(event, clock::now(), jitter) {
+            if let Some(action) = self.life.handle(event, Clock::now(), jitter) {
                 attempt = Some(self.begin(action));
             }
             self.set_gate();
@@ -271,7 +271,7 @@ impl Driver {
             Err(cause) => {
                 tracing::warn!(session = %name, %cause, "attempt failed");
                 if renew == Renew::Everything {
-                    self.rotate_not_before = Some(clock::now() + ROTATION_PAUSE);
+                    self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
                 }
                 (Event::AttemptFailed(cause.clone()), Err(cause))
             }
@@ -316,7 +316,7 @@ impl Driver {
         let phase = self.life.phase();
         let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
         let step = match self.life.retry_at() {
-            Some(at) => format!("next attempt in {} s", at.since(clock::now()).as_secs_f64().ceil()),
+            Some(at) => format!("next attempt in {} s", at.since(Clock::now()).as_secs_f64().ceil()),
             None => self.step.borrow().clone(),
         };
         self.status.send_if_modified(|status| {
@@ -346,7 +346,7 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
-        let now = clock::now();
+        let now = Clock::now();
         match self.life.retry_at() {
             Some(at) => at.since(now).min(LONGEST_SLEEP),
             None => LONGEST_SLEEP,
@@ -357,12 +357,12 @@ impl Driver {
         let due = self.status.borrow().credential.as_ref().and_then(|credential| credential.rotates_at);
         self.life.phase() == Phase::Up
             && due.is_some_and(|due| due <= Timestamp::now())
-            && self.rotate_not_before.is_none_or(|at| at <= clock::now())
+            && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
     }
 
     /// Gives open connections their grace, then ends them.
     async fn drain(&mut self, grace: Duration) {
-        self.life.handle(Event::Close, clock::now(), 0.0);
+        self.life.handle(Event::Close, Clock::now(), 0.0);
         self.publish();
         self.tunnels.shut(Gate::Refuse(Cause::SessionClosing));
         self.tunnels.close();
