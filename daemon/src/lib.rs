@@ -15,7 +15,10 @@ pub mod port;
 pub mod postgres;
 pub mod provider;
 pub mod reload;
+mod run;
 pub mod session;
 pub mod ssh;
 pub mod state;
 pub mod supervisor;
+
+pub use run::{StartError, run};

@@ -20,8 +20,11 @@ use crate::{
 const HOST: &str = "127.0.0.1";
 
 /// All that RFC 3986 doesn't call unreserved.
-const RESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A cause as a gRPC status, with the failure as its details.
 pub(super) fn status(cause: &Cause) -> Status {
@@ -114,8 +117,9 @@ pub(super) fn use_request(request: v1::UseSessionRequest) -> Result<OpenRequest,
 
 /// A duration that a client sent.
 pub(super) fn duration(duration: &prost_types::Duration) -> Result<Duration, Cause> {
-    Duration::try_from(*duration)
-        .map_err(|_| Cause::InvalidRequest { problem: "a duration can't be negative".into() })
+    Duration::try_from(*duration).map_err(|_| Cause::InvalidRequest {
+        problem: "a duration can't be negative".into(),
+    })
 }
 
 pub(super) fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
@@ -184,7 +188,10 @@ pub(super) fn session(view: &View) -> v1::Session {
 }
 
 pub(super) fn connections(counters: &Counters) -> v1::ConnectionCounts {
-    v1::ConnectionCounts { active: counters.active(), total: counters.total() }
+    v1::ConnectionCounts {
+        active: counters.active(),
+        total: counters.total(),
+    }
 }
 
 /// What a client needs beside the session; empty while that isn't known.
@@ -208,9 +215,11 @@ pub(super) fn secrets(view: &View) -> v1::Secrets {
 }
 
 fn expiry(after: Duration) -> Result<Timestamp, Cause> {
-    Timestamp::now().checked_add(after).map_err(|_| Cause::InvalidRequest {
-        problem: "a session can't be opened for that long".into(),
-    })
+    Timestamp::now()
+        .checked_add(after)
+        .map_err(|_| Cause::InvalidRequest {
+            problem: "a session can't be opened for that long".into(),
+        })
 }
 
 fn role(role: v1::Role) -> Role {
@@ -238,7 +247,9 @@ fn port(port: u32) -> Result<Option<u16>, Cause> {
     match u16::try_from(port) {
         Ok(0) => Ok(None),
         Ok(port) => Ok(Some(port)),
-        Err(_) => Err(Cause::InvalidRequest { problem: format!("{port} is no TCP port") }),
+        Err(_) => Err(Cause::InvalidRequest {
+            problem: format!("{port} is no TCP port"),
+        }),
     }
 }
 
@@ -248,5 +259,7 @@ fn session_name(name: &str) -> Result<Option<SessionName>, Cause> {
     }
     SessionName::parse(name)
         .map(Some)
-        .map_err(|error| Cause::InvalidRequest { problem: error.to_string() })
+        .map_err(|error| Cause::InvalidRequest {
+            problem: error.to_string(),
+        })
 }

@@ -62,7 +62,11 @@ impl DaemonService for Daemon {
         let watch = self.handle.watch();
         let picture = watch.borrow();
         let (health, reasons) = health(&picture, &self.about.problems);
-        let up = picture.sessions.iter().filter(|view| view.status.phase == Phase::Up).count();
+        let up = picture
+            .sessions
+            .iter()
+            .filter(|view| view.status.phase == Phase::Up)
+            .count();
         let mut connections = v1::ConnectionCounts::default();
         for view in &picture.sessions {
             let counts = convert::connections(&view.counters);
@@ -88,7 +92,11 @@ impl DaemonService for Daemon {
     }
 
     async fn reload(&self, _: Request<v1::ReloadRequest>) -> Answer<v1::ReloadResponse> {
-        let reloaded = self.reloader.reload().await.map_err(|cause| convert::status(&cause))?;
+        let reloaded = self
+            .reloader
+            .reload()
+            .await
+            .map_err(|cause| convert::status(&cause))?;
         Ok(Response::new(v1::ReloadResponse {
             opened: reloaded.opened,
             closed: reloaded.closed,
@@ -112,7 +120,9 @@ fn health(picture: &Picture, problems: &[v1::Failure]) -> (v1::Health, Vec<v1::F
         health = v1::Health::Warning;
     }
     for view in &picture.sessions {
-        let Some(cause) = &view.status.last_error else { continue };
+        let Some(cause) = &view.status.last_error else {
+            continue;
+        };
         health = match view.status.phase {
             Phase::Failed => v1::Health::Failing,
             _ if health == v1::Health::Failing => health,

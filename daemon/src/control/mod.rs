@@ -6,7 +6,7 @@ mod daemon;
 mod sessions;
 mod socket;
 
-use std::{future::Future, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use borealis_proto::v1::{
     daemon_service_server::DaemonServiceServer, session_service_server::SessionServiceServer,
@@ -29,8 +29,17 @@ pub struct Services {
     pub reloader: Arc<Reloader>,
     /// Stops the daemon.
     pub shutdown: tokio_util::sync::CancellationToken,
-    /// For reference by `show`: the CA file of local TLS.
-    pub ca_file: PathBuf,
+}
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The server.
+    #[error("the control API's server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Its reflection.
+    #[error("the control API can't be described: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// Serves until `stop` completes, and then until open calls have ended.
@@ -41,43 +50,36 @@ pub async fn serve(
     socket: Socket,
     services: Services,
     stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let session_service =
         SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
-    health.set_serving::<SessionServiceServer<sessions::Sessions>>().await;
-    health.set_serving::<DaemonServiceServer<daemon::Daemon>>().await;
+    health
+        .set_serving::<SessionServiceServer<sessions::Sessions>>()
+        .await;
+    health
+        .set_serving::<DaemonServiceServer<daemon::Daemon>>()
+        .await;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(socket.accept(connections));
-    let mut server = Server::builder()
+    let served = Server::builder()
         .add_service(session_service)
         .add_service(daemon_service)
-        .add_service(health_service);
-    for reflection in reflection() {
-        server = server.add_service(reflection);
-    }
-    let served = server
+        .add_service(health_service)
+        .add_service(reflection_builder().build_v1()?)
+        .add_service(reflection_builder().build_v1alpha()?)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
         .await;
     accepting.abort();
     // The socket file goes with the task.
     let _ = accepting.await;
-    served
+    Ok(served?)
 }
 
-/// Reflection in both of its protocol versions: `grpcurl` of some ages asks for either.
-fn reflection() -> Result<
-    (
-        tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
-        tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection>,
-    ),
-    tonic_reflection::server::Error,
-> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(borealis_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    Ok((builder().build_v1()?, builder().build_v1alpha()?))
+/// Reflection is served in both of its versions: clients of some age ask for the older.
+fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(borealis_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }

@@ -4,11 +4,17 @@ use std::{pin::Pin, time::Duration};
 
 use borealis_proto::v1::{self, session_service_server::SessionService};
 use tokio::sync::mpsc;
-use tokio_stream::{Stream, StreamExt as _, wrappers::{ReceiverStream, WatchStream}};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, WatchStream},
+};
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use crate::{model::Cause, supervisor::{Handle, Opened, View}};
+use crate::{
+    model::Cause,
+    supervisor::{Handle, Opened, View},
+};
 
 /// Wait of a `UseSession` that names none.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
@@ -38,7 +44,12 @@ impl SessionService for Sessions {
         request: Request<v1::OpenSessionRequest>,
     ) -> Answer<v1::OpenSessionResponse> {
         let request = request.into_inner();
-        let wait = request.wait.as_ref().map(convert::duration).transpose().map_err(refused)?;
+        let wait = request
+            .wait
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
         let request = convert::open_request(request).map_err(refused)?;
         let Opened { view, created } = self.handle.open(request, wait).await.map_err(refused)?;
         Ok(Response::new(v1::OpenSessionResponse {
@@ -53,7 +64,12 @@ impl SessionService for Sessions {
         request: Request<v1::UseSessionRequest>,
     ) -> Answer<Self::UseSessionStream> {
         let request = request.into_inner();
-        let wait = request.wait.as_ref().map(convert::duration).transpose().map_err(refused)?;
+        let wait = request
+            .wait
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
         let request = convert::use_request(request).map_err(refused)?;
         let held = self
             .handle
@@ -100,12 +116,25 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::CloseSessionsRequest>,
     ) -> Answer<v1::CloseSessionsResponse> {
-        let v1::CloseSessionsRequest { targets, all, grace } = request.into_inner();
-        let grace = grace.as_ref().map(convert::duration).transpose().map_err(refused)?;
+        let v1::CloseSessionsRequest {
+            targets,
+            all,
+            grace,
+        } = request.into_inner();
+        let grace = grace
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
         let selection = convert::selection(targets, all).map_err(refused)?;
-        let closed =
-            self.handle.close(selection, grace.unwrap_or_default()).await.map_err(refused)?;
-        Ok(Response::new(v1::CloseSessionsResponse { sessions: sessions(&closed) }))
+        let closed = self
+            .handle
+            .close(selection, grace.unwrap_or_default())
+            .await
+            .map_err(refused)?;
+        Ok(Response::new(v1::CloseSessionsResponse {
+            sessions: sessions(&closed),
+        }))
     }
 
     async fn rotate_sessions(
@@ -115,7 +144,9 @@ impl SessionService for Sessions {
         let v1::RotateSessionsRequest { targets, all } = request.into_inner();
         let selection = convert::selection(targets, all).map_err(refused)?;
         let rotated = self.handle.rotate(selection).await.map_err(refused)?;
-        Ok(Response::new(v1::RotateSessionsResponse { sessions: sessions(&rotated) }))
+        Ok(Response::new(v1::RotateSessionsResponse {
+            sessions: sessions(&rotated),
+        }))
     }
 
     async fn watch_sessions(

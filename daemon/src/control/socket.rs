@@ -54,14 +54,24 @@ impl Socket {
     /// # Errors
     /// When another daemon answers on it, or it can't be made.
     pub async fn claim(path: &Path) -> Result<Self, ClaimError> {
-        let failed = |error| ClaimError::Failed { path: path.to_owned(), error };
+        let failed = |error| ClaimError::Failed {
+            path: path.to_owned(),
+            error,
+        };
         if let Some(dir) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(failed)?;
         }
         match UnixStream::connect(path).await {
             Ok(stream) => {
                 let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-                return Err(ClaimError::Taken { path: path.to_owned(), pid });
+                return Err(ClaimError::Taken {
+                    path: path.to_owned(),
+                    pid,
+                });
             }
             // Only a refusal proves that nobody listens.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -72,7 +82,10 @@ impl Socket {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), listener })
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+        })
     }
 
     /// Hands on connections of the daemon's own user and of root; others are closed. Ends
@@ -120,7 +133,10 @@ mod tests {
         // Std's listener leaves its file behind when it is dropped.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = Socket::claim(&path).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let second = Socket::claim(&path).await.unwrap_err();
         assert_eq!(
             second.to_string(),

@@ -252,7 +252,11 @@ impl Life {
             return None;
         }
         if self.phase == Phase::Failed {
-            let trying = if self.was_up { Phase::Reconnecting } else { Phase::Opening };
+            let trying = if self.was_up {
+                Phase::Reconnecting
+            } else {
+                Phase::Opening
+            };
             self.enter(trying, now);
         }
         Some(self.attempt(Renew::Nothing))

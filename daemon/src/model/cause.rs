@@ -145,7 +145,9 @@ pub enum Cause {
     DaemonStopping,
 
     // The machine the daemon runs on.
-    ConfigInvalid { problem: String },
+    ConfigInvalid {
+        problem: String,
+    },
     StateUnwritable {
         path: String,
         detail: String,

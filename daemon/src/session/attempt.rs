@@ -46,9 +46,10 @@ pub(super) struct Dialer {
 /// Key of the database lease of a session.
 pub(crate) fn database_key(spec: &Spec, resolved: &Resolved) -> DatabaseKey {
     match spec.role {
-        Role::Personal => {
-            DatabaseKey::Personal { addon: resolved.addon.clone(), access: spec.access }
-        }
+        Role::Personal => DatabaseKey::Personal {
+            addon: resolved.addon.clone(),
+            access: spec.access,
+        },
         Role::App => DatabaseKey::App {
             app: resolved.app.clone(),
             attachment: resolved.attachment.clone(),
@@ -74,8 +75,14 @@ impl Attempt {
             }
         };
         let key = database_key(&self.spec, &resolved);
-        let held_ssh = self.broker.current_ssh(&resolved.addon).map(|lease| lease.generation);
-        let held_database = self.broker.current_database(&key).map(|lease| lease.generation);
+        let held_ssh = self
+            .broker
+            .current_ssh(&resolved.addon)
+            .map(|lease| lease.generation);
+        let held_database = self
+            .broker
+            .current_database(&key)
+            .map(|lease| lease.generation);
         let (ssh_after, database_after) = match renew {
             Renew::Nothing => (None, None),
             Renew::SshKey => (held_ssh, None),
@@ -101,7 +108,11 @@ impl Attempt {
             Err(cause) => return Err(cause),
             Ok(()) => {}
         }
-        Ok(Proven { tunnel, resolved, lease })
+        Ok(Proven {
+            tunnel,
+            resolved,
+            lease,
+        })
     }
 
     fn at(&self, step: &str) {
@@ -118,8 +129,15 @@ async fn probe(
     let server = &lease.credential.server;
     let channel = tunnel.reserve().open(server).await?;
     let startup = StartupParameters::new([("user", ""), ("application_name", "borealisd")])
-        .map_err(|error| Cause::Internal { detail: error.to_string() })?;
-    match timeout(LOGIN_LIMIT, postgres::log_in(channel, upstream_tls, &lease.credential, &startup)).await {
+        .map_err(|error| Cause::Internal {
+            detail: error.to_string(),
+        })?;
+    match timeout(
+        LOGIN_LIMIT,
+        postgres::log_in(channel, upstream_tls, &lease.credential, &startup),
+    )
+    .await
+    {
         Ok(Ok(mut logged_in)) => {
             // A Terminate message, so that the server's log doesn't speak of a lost client.
             let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
@@ -143,7 +161,9 @@ impl Dialer {
     /// Dials with the key that is held; asks the provider for none where one is.
     pub(super) async fn dial(&self) -> Result<Tunnel, Cause> {
         let Some(addon) = self.addon.borrow().clone() else {
-            return Err(Cause::Internal { detail: "a tunnel was wanted before the session was up".into() });
+            return Err(Cause::Internal {
+                detail: "a tunnel was wanted before the session was up".into(),
+            });
         };
         let lease = self.broker.ssh(&addon, None).await?;
         ssh::dial(&lease, self.keepalive).await

@@ -43,7 +43,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Gateway {
     pub(super) name: SessionName,
     pub(super) verifier: ScramVerifier,
-    pub(super) local_tls: LocalTls,
+    pub(super) local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
     pub(super) mode: Mode,
     pub(super) limits: Limits,
     pub(super) upstream_tls: UpstreamTls,
@@ -130,7 +130,9 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
     drop(login);
     let Ok(_slot) = Arc::clone(&gateway.slots.connections).try_acquire_owned() else {
         let limit = gateway.limits.max_connections;
-        return client.refuse(&Cause::TooManyConnections { limit }, name).await;
+        return client
+            .refuse(&Cause::TooManyConnections { limit }, name)
+            .await;
     };
     let startup = client.startup().clone();
     let reached = tokio::select! {
@@ -139,9 +141,15 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
         () = client.left() => return,
     };
     match reached {
-        Ok(Reached { stream, greeting, tunnel }) => {
+        Ok(Reached {
+            stream,
+            greeting,
+            tunnel,
+        }) => {
             let _counting = gateway.counters.connection();
-            let Ok(mut client) = client.finish(&greeting).await else { return };
+            let Ok(mut client) = client.finish(&greeting).await else {
+                return;
+            };
             gateway.splice(&mut client, stream, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
@@ -157,7 +165,9 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
     let slot = Arc::clone(&gateway.slots.connections).try_acquire_owned();
     let reached = match slot {
         Ok(slot) => gateway.reach().await.map(|channel| (channel, slot)),
-        Err(_) => Err(Cause::TooManyConnections { limit: gateway.limits.max_connections }),
+        Err(_) => Err(Cause::TooManyConnections {
+            limit: gateway.limits.max_connections,
+        }),
     };
     match reached {
         Ok((channel, _slot)) => {
@@ -196,9 +206,10 @@ impl Gateway {
     ) -> Result<Option<Authenticated<S>>, ClientError> {
         // Clients of a Unix socket don't ask for TLS; the kernel keeps others out.
         let (offer, auth) = match peer {
-            Peer::Tcp => {
-                (TlsOffer::Offered(self.local_tls.clone()), LocalAuth::Password(&self.verifier))
-            }
+            Peer::Tcp => (
+                TlsOffer::Offered((self.local_tls)()),
+                LocalAuth::Password(&self.verifier),
+            ),
             Peer::Unix { trusted: true, .. } => (TlsOffer::Declined, LocalAuth::SameUser),
             Peer::Unix { uid, .. } => (TlsOffer::Declined, LocalAuth::OtherUser { uid }),
         };
@@ -261,8 +272,14 @@ impl Gateway {
             let logging_in =
                 postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
             let error = match timeout_at(deadline, logging_in).await {
-                Ok(Ok(LoggedIn { stream, greeting, .. })) => {
-                    return Ok(Reached { stream, greeting, tunnel });
+                Ok(Ok(LoggedIn {
+                    stream, greeting, ..
+                })) => {
+                    return Ok(Reached {
+                        stream,
+                        greeting,
+                        tunnel,
+                    });
                 }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(timed_out(began, None).into()),
@@ -284,7 +301,11 @@ impl Gateway {
                 cause if may_pass(&error) && Instant::now() + RESTART_PAUSE * 2 < deadline => {
                     self.pause_after(cause, deadline).await?;
                 }
-                _ => return Err(Refused::ByDatabase(error.error_response(server, &self.name))),
+                _ => {
+                    return Err(Refused::ByDatabase(
+                        error.error_response(server, &self.name),
+                    ));
+                }
             }
         }
     }
@@ -295,7 +316,10 @@ impl Gateway {
             // Full means that a nudge is on its way already.
             let _ = self.nudges.try_send(Nudge::Client);
         }
-        let decided = timeout_at(deadline, gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))));
+        let decided = timeout_at(
+            deadline,
+            gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))),
+        );
         let outcome = match decided.await {
             Ok(Ok(gate)) => Some(gate.clone()),
             Ok(Err(_)) => return Err(Cause::SessionClosing),
@@ -320,7 +344,9 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<Arc<Lease<DatabaseCredential>>, Cause> {
         let key = self.key.borrow().clone();
-        let key = key.ok_or(Cause::Internal { detail: "a tunnel is up, but the add-on isn't known".into() })?;
+        let key = key.ok_or(Cause::Internal {
+            detail: "a tunnel is up, but the add-on isn't known".into(),
+        })?;
         let began = Instant::now();
         match timeout_at(deadline, self.broker.database(&key, after)).await {
             Ok(answer) => answer,
@@ -383,7 +409,10 @@ fn may_pass(error: &LoginError) -> bool {
 }
 
 fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
-    Cause::HoldTimeout { waited: began.elapsed(), because: because.map(Box::new) }
+    Cause::HoldTimeout {
+        waited: began.elapsed(),
+        because: because.map(Box::new),
+    }
 }
 
 /// Two machines of one user renew each other's password away: pauses that grow and differ

@@ -22,8 +22,8 @@ use crate::{
     clock::{Clock, Moment},
     credential::{Broker, DatabaseKey, DatabaseLease},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
-    model::{Cause, Class, Mode, Retry},
-    postgres::{LocalTls, ScramVerifier, UpstreamTls},
+    model::{Cause, Class, Retry},
+    postgres::{LocalTls, UpstreamTls},
 };
 
 /// What every session is built with.
@@ -35,8 +35,8 @@ pub struct Environment {
     pub limits: Limits,
     /// TLS to the database.
     pub upstream_tls: UpstreamTls,
-    /// TLS for local clients.
-    pub local_tls: LocalTls,
+    /// TLS for local clients, asked for at each connection: its certificate is renewed.
+    pub local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
 }
 
 /// A running session, as the supervisor holds it.
@@ -71,14 +71,25 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const ROTATION_PAUSE: Duration = Duration::from_secs(300);
 
 /// Starts a session on its listeners.
-pub fn spawn(spec: Spec, endpoint: Endpoint, login: &LocalLogin, environment: Environment) -> Session {
+pub fn spawn(
+    spec: Spec,
+    endpoint: Endpoint,
+    login: &LocalLogin,
+    environment: Environment,
+) -> Session {
     let address = endpoint.address().clone();
     let counters = Arc::new(Counters::default());
     let (commands, inbox) = mpsc::channel(16);
     let (status, watching) = watch::channel(Status::opening(&spec));
     let driver = Driver::new(spec, login, environment, Arc::clone(&counters), status);
     let task = tokio::spawn(driver.run(endpoint, inbox));
-    Session { address, status: watching, counters, commands, task }
+    Session {
+        address,
+        status: watching,
+        counters,
+        commands,
+        task,
+    }
 }
 
 // === impl Session ===
@@ -150,7 +161,7 @@ impl Driver {
         let gateway = Arc::new(Gateway {
             name: spec.name.clone(),
             verifier: login.verifier.clone(),
-            local_tls: environment.local_tls.clone(),
+            local_tls: Arc::clone(&environment.local_tls),
             mode: spec.mode,
             limits: environment.limits,
             upstream_tls: environment.upstream_tls.clone(),
@@ -253,7 +264,10 @@ impl Driver {
             upstream_tls: self.environment.upstream_tls.clone(),
             step: self.step.clone(),
         };
-        Running { renew, task: AbortOnDrop(tokio::spawn(attempt.run(renew))) }
+        Running {
+            renew,
+            task: AbortOnDrop(tokio::spawn(attempt.run(renew))),
+        }
     }
 
     fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
@@ -316,15 +330,26 @@ impl Driver {
         let phase = self.life.phase();
         let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
         let step = match self.life.retry_at() {
-            Some(at) => format!("next attempt in {} s", at.since(Clock::now()).as_secs_f64().ceil()),
+            Some(at) => format!(
+                "next attempt in {} s",
+                at.since(Clock::now()).as_secs_f64().ceil()
+            ),
             None => self.step.borrow().clone(),
         };
         self.status.send_if_modified(|status| {
-            let since = if status.phase == phase { status.since } else { Timestamp::now() };
+            let since = if status.phase == phase {
+                status.since
+            } else {
+                Timestamp::now()
+            };
             let next = Status {
                 phase,
                 since,
-                step: if phase == Phase::Up { String::new() } else { step },
+                step: if phase == Phase::Up {
+                    String::new()
+                } else {
+                    step
+                },
                 last_error: self.life.last_error().cloned(),
                 resolved: self.spec.resolved.clone(),
                 credential: lease.as_ref().map(|lease| CredentialStatus {
@@ -354,7 +379,12 @@ impl Driver {
     }
 
     fn rotation_is_due(&self) -> bool {
-        let due = self.status.borrow().credential.as_ref().and_then(|credential| credential.rotates_at);
+        let due = self
+            .status
+            .borrow()
+            .credential
+            .as_ref()
+            .and_then(|credential| credential.rotates_at);
         self.life.phase() == Phase::Up
             && due.is_some_and(|due| due <= Timestamp::now())
             && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
@@ -382,7 +412,10 @@ impl Driver {
 fn waiting_is_no_use(cause: &Cause) -> bool {
     let row = cause.row();
     row.class != Class::Operation
-        || matches!(row.retry, Retry::Never | Retry::WhenTokenChanges | Retry::Slowly)
+        || matches!(
+            row.retry,
+            Retry::Never | Retry::WhenTokenChanges | Retry::Slowly
+        )
 }
 
 /// An attempt under way.
@@ -403,9 +436,11 @@ impl Drop for AbortOnDrop {
 async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause>) {
     match attempt {
         Some(running) => {
-            let outcome = (&mut running.task.0)
-                .await
-                .unwrap_or_else(|error| Err(Cause::Internal { detail: error.to_string() }));
+            let outcome = (&mut running.task.0).await.unwrap_or_else(|error| {
+                Err(Cause::Internal {
+                    detail: error.to_string(),
+                })
+            });
             (running.renew, outcome)
         }
         None => std::future::pending().await,

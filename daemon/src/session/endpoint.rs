@@ -58,7 +58,11 @@ pub fn bind(runtime_dir: &Path, name: &SessionName, wish: &PortWish) -> Result<E
     let (tcp, port) = bind_tcp(wish)?;
     let socket_dir = runtime_dir.join("pg").join(name.as_str());
     let unix = bind_unix(&socket_dir)?;
-    Ok(Endpoint { address: Address { port, socket_dir }, tcp, unix })
+    Ok(Endpoint {
+        address: Address { port, socket_dir },
+        tcp,
+        unix,
+    })
 }
 
 // === impl Endpoint ===
@@ -87,9 +91,16 @@ fn bind_tcp(wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
                     problem: format!("port {port} needs root; choose one above 1023"),
                 })
             }
-            Err(_) => Err(Cause::PortInUse { port: *port, holder: port::holder(*port) }),
+            Err(_) => Err(Cause::PortInUse {
+                port: *port,
+                holder: port::holder(*port),
+            }),
         },
-        PortWish::Pick { preferred, range, reserved } => preferred
+        PortWish::Pick {
+            preferred,
+            range,
+            reserved,
+        } => preferred
             .iter()
             .copied()
             .chain(range.clone().filter(|port| !reserved.contains(port)))
@@ -109,7 +120,9 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
     let path = dir.join(SOCKET);
     if path.as_os_str().len() > LONGEST_SOCKET_PATH {
-        return Err(Cause::SocketPathTooLong { path: path.display().to_string() });
+        return Err(Cause::SocketPathTooLong {
+            path: path.display().to_string(),
+        });
     }
     let unwritable = |error: io::Error| Cause::StateUnwritable {
         path: path.display().to_string(),
@@ -130,9 +143,4 @@ fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
 fn private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, Permissions::from_mode(0o700))
-}
-
-/// The socket's path in a session's directory.
-pub(super) fn socket_path(address: &Address) -> PathBuf {
-    address.socket_dir.join(SOCKET)
 }

@@ -139,8 +139,9 @@ impl LocalLogin {
     /// # Errors
     /// Where the password can't be used with SCRAM.
     pub fn new(password: SecretString) -> Result<Self, Cause> {
-        let verifier = ScramVerifier::new(&password)
-            .map_err(|error| Cause::Internal { detail: error.to_string() })?;
+        let verifier = ScramVerifier::new(&password).map_err(|error| Cause::Internal {
+            detail: error.to_string(),
+        })?;
         Ok(Self { password, verifier })
     }
 }

@@ -30,7 +30,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut database = Counted { inner: database, counters };
+    let mut database = Counted {
+        inner: database,
+        counters,
+    };
     copy_bidirectional_with_sizes(client, &mut database, UP, DOWN).await?;
     Ok(())
 }
@@ -52,7 +55,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
-        self.counters.received.fetch_add(read as u64, Ordering::Relaxed);
+        self.counters
+            .received
+            .fetch_add(read as u64, Ordering::Relaxed);
         polled
     }
 }
@@ -65,7 +70,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
         if let Poll::Ready(Ok(written)) = polled {
-            self.counters.sent.fetch_add(written as u64, Ordering::Relaxed);
+            self.counters
+                .sent
+                .fetch_add(written as u64, Ordering::Relaxed);
         }
         polled
     }

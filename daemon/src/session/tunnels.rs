@@ -96,7 +96,8 @@ impl Tunnels {
     pub(super) fn install(self: &Arc<Self>, tunnel: Tunnel) {
         {
             let mut pool = self.pool();
-            pool.tunnels.retain(|member| member.tunnel.generation() >= tunnel.generation());
+            pool.tunnels
+                .retain(|member| member.tunnel.generation() >= tunnel.generation());
         }
         self.add(tunnel);
         self.gate.send_replace(Gate::Open);
@@ -132,7 +133,9 @@ impl Tunnels {
                     }
                 },
                 Choice::Nothing => {
-                    return Err(Cause::TunnelLost { detail: "no tunnel is up".into() });
+                    return Err(Cause::TunnelLost {
+                        detail: "no tunnel is up".into(),
+                    });
                 }
             };
             self.keep_one_ready();
@@ -150,7 +153,11 @@ impl Tunnels {
         let mut spare = 0;
         for member in &mut pool.tunnels {
             let idle = member.tunnel.channels() == 0;
-            member.idle_checks = if idle { member.idle_checks.saturating_add(1) } else { 0 };
+            member.idle_checks = if idle {
+                member.idle_checks.saturating_add(1)
+            } else {
+                0
+            };
         }
         pool.tunnels.retain(|member| {
             spare += usize::from(member.tunnel.channels() == 0);
@@ -166,7 +173,12 @@ impl Tunnels {
 
     fn choose(&self) -> Choice {
         let pool = self.pool();
-        let alive = || pool.tunnels.iter().map(|member| &member.tunnel).filter(|tunnel| !tunnel.is_closed());
+        let alive = || {
+            pool.tunnels
+                .iter()
+                .map(|member| &member.tunnel)
+                .filter(|tunnel| !tunnel.is_closed())
+        };
         // Of the idle ones the newest: it has the newest key.
         if let Some(idle) = alive().filter(|tunnel| tunnel.channels() == 0).last() {
             return Choice::Use(idle.reserve());
@@ -183,7 +195,10 @@ impl Tunnels {
     fn keep_one_ready(self: &Arc<Self>) {
         {
             let mut pool = self.pool();
-            let has_idle = pool.tunnels.iter().any(|member| member.tunnel.channels() == 0);
+            let has_idle = pool
+                .tunnels
+                .iter()
+                .any(|member| member.tunnel.channels() == 0);
             if has_idle || pool.growing || pool.is_full() || pool.tunnels.len() >= MAX_TUNNELS {
                 return;
             }
@@ -208,7 +223,10 @@ impl Tunnels {
         if self.stop.is_cancelled() {
             return;
         }
-        self.pool().tunnels.push(Member { tunnel: tunnel.clone(), idle_checks: 0 });
+        self.pool().tunnels.push(Member {
+            tunnel: tunnel.clone(),
+            idle_checks: 0,
+        });
         let this = Arc::clone(self);
         tokio::spawn(async move {
             // Watches without keeping the tunnel alive.

@@ -63,7 +63,11 @@ impl Loss {
     }
 
     fn cause(&self) -> Cause {
-        let detail = self.0.get().cloned().unwrap_or_else(|| "the connection ended".into());
+        let detail = self
+            .0
+            .get()
+            .cloned()
+            .unwrap_or_else(|| "the connection ended".into());
         Cause::TunnelLost { detail }
     }
 }
@@ -116,11 +120,7 @@ impl Tunnel {
                 "it has no resources left"
             }
             russh::Error::ChannelOpenFailure(_) => "the channel was refused",
-            other => {
-                return Cause::TunnelLost {
-                    detail: self.loss_or(describe(other)),
-                };
-            }
+            _ => return self.loss(),
         };
         Cause::DatabaseUnreachable {
             server,
@@ -130,7 +130,10 @@ impl Tunnel {
 
     /// A watch on the connection's end that doesn't keep it alive.
     pub fn closing(&self) -> Closing {
-        Closing { closed: self.0.closed.clone(), loss: self.0.loss.clone() }
+        Closing {
+            closed: self.0.closed.clone(),
+            loss: self.0.loss.clone(),
+        }
     }
 
     /// Whether the connection has ended.
@@ -140,9 +143,7 @@ impl Tunnel {
 
     /// Why the connection ended.
     pub fn loss(&self) -> Cause {
-        Cause::TunnelLost {
-            detail: self.loss_or("the connection ended".into()),
-        }
+        self.0.loss.cause()
     }
 
     /// How many channels are open or being opened.
@@ -158,11 +159,6 @@ impl Tunnel {
     /// Where it leads.
     pub fn bastion(&self) -> &HostPort {
         &self.0.bastion
-    }
-
-    /// Whether both are handles of one connection.
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

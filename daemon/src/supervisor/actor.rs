@@ -74,13 +74,20 @@ pub async fn spawn(setup: Setup) -> Handle {
     actor.restore(setup.saved).await;
     actor.publish();
     tokio::spawn(actor.run(inbox, happened));
-    Handle { commands, picture: watching }
+    Handle {
+        commands,
+        picture: watching,
+    }
 }
 
 /// What comes back from work that the loop started.
 enum Happened {
     /// An `open` knows what its target is.
-    LookedUp { request: OpenRequest, reply: Reply<Opened>, outcome: Result<Known, Cause> },
+    LookedUp {
+        request: OpenRequest,
+        reply: Reply<Opened>,
+        outcome: Result<Known, Cause>,
+    },
     /// A session has something new to show.
     Changed,
     /// A session's driver has ended.
@@ -143,7 +150,11 @@ impl Actor {
     async fn take(&mut self, command: Command) {
         match command {
             Command::Open { request, reply } => self.open(request, reply),
-            Command::Close { selection, grace, reply } => self.close(&selection, grace, reply),
+            Command::Close {
+                selection,
+                grace,
+                reply,
+            } => self.close(&selection, grace, reply),
             Command::Rotate { selection, reply } => self.rotate(&selection, reply),
             Command::Find { target, reply } => {
                 let found = find::find(&self.views(), &target).cloned();
@@ -164,7 +175,11 @@ impl Actor {
 
     async fn learn(&mut self, event: Happened) {
         match event {
-            Happened::LookedUp { request, reply, outcome } => {
+            Happened::LookedUp {
+                request,
+                reply,
+                outcome,
+            } => {
                 let answer = outcome.and_then(|known| self.create_or_join(&request, known));
                 if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
                     self.hold(&opened.view.name, token.clone());
@@ -183,8 +198,13 @@ impl Actor {
     fn open(&mut self, request: OpenRequest, reply: Reply<Opened>) {
         let views = self.views();
         if request.name.is_none()
-            && let Some(view) =
-                find::joinable(&views, &request.target, request.role, request.access, request.mode)
+            && let Some(view) = find::joinable(
+                &views,
+                &request.target,
+                request.role,
+                request.access,
+                request.mode,
+            )
         {
             let answer = self.join(&view.name.clone(), &request);
             if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
@@ -201,24 +221,41 @@ impl Actor {
                 let resolved = broker.resolve(&request.target).await?;
                 let name = name_for(&request, &resolved)?;
                 let login = login_of(&passwords, &name).await?;
-                Ok(Known { name, resolved, login })
+                Ok(Known {
+                    name,
+                    resolved,
+                    login,
+                })
             };
             let outcome = look_up.await;
-            let _ = events.send(Happened::LookedUp { request, reply, outcome }).await;
+            let _ = events
+                .send(Happened::LookedUp {
+                    request,
+                    reply,
+                    outcome,
+                })
+                .await;
         });
     }
 
     fn create_or_join(&mut self, request: &OpenRequest, known: Known) -> Result<Opened, Cause> {
         if let Some(entry) = self.entries.get(&known.name) {
-            let same_addon = entry.view(&self.runtime_dir, &self.environment.broker).status.resolved.is_none_or(|resolved| {
-                (&resolved.addon, &resolved.app) == (&known.resolved.addon, &known.resolved.app)
-            });
+            let same_addon = entry
+                .view(&self.runtime_dir, &self.environment.broker)
+                .status
+                .resolved
+                .is_none_or(|resolved| {
+                    (&resolved.addon, &resolved.app) == (&known.resolved.addon, &known.resolved.app)
+                });
             let spec = &entry.spec;
-            let same_choices = (spec.role, spec.access, spec.mode)
-                == (request.role, request.access, request.mode);
+            let same_choices =
+                (spec.role, spec.access, spec.mode) == (request.role, request.access, request.mode);
             if !same_addon || !same_choices {
                 let by = find::taken_by(&entry.view(&self.runtime_dir, &self.environment.broker));
-                return Err(Cause::NameTaken { name: known.name, by });
+                return Err(Cause::NameTaken {
+                    name: known.name,
+                    by,
+                });
             }
             return self.join(&known.name, request);
         }
@@ -231,7 +268,10 @@ impl Actor {
             access: request.access,
             mode: request.mode,
             expires_at: request.expires_at,
-            database: self.remembered.get(&known.name).and_then(|saved| saved.database.clone()),
+            database: self
+                .remembered
+                .get(&known.name)
+                .and_then(|saved| saved.database.clone()),
         };
         let endpoint = session::bind(&self.runtime_dir, &known.name, &wish)?;
         let keeping = match request.lifetime {
@@ -239,7 +279,10 @@ impl Actor {
             Lifetime::Transient(_) => Keeping::Transient(0),
         };
         let view = self.insert(spec, endpoint, known.login, keeping, false);
-        Ok(Opened { view, created: true })
+        Ok(Opened {
+            view,
+            created: true,
+        })
     }
 
     /// Answers with the session that is open; makes a transient one stay where that is asked.
@@ -252,7 +295,10 @@ impl Actor {
         }
         if request.port.is_some_and(|port| port != entry.port) {
             let by = format!("{} on port {}", entry.spec.target, entry.port);
-            return Err(Cause::NameTaken { name: name.clone(), by });
+            return Err(Cause::NameTaken {
+                name: name.clone(),
+                by,
+            });
         }
         if matches!(request.lifetime, Lifetime::Kept) {
             entry.keeping = Keeping::Kept;
@@ -260,7 +306,10 @@ impl Actor {
                 entry.spec.expires_at = request.expires_at;
             }
         }
-        Ok(Opened { view: entry.view(&self.runtime_dir, &self.environment.broker), created: false })
+        Ok(Opened {
+            view: entry.view(&self.runtime_dir, &self.environment.broker),
+            created: false,
+        })
     }
 
     fn insert(
@@ -274,8 +323,15 @@ impl Actor {
         let name = spec.name.clone();
         let port = endpoint.address().port;
         let running = Running::Bound(self.start(&spec, endpoint, &login));
-        let entry =
-            Entry { spec, port, declared, keeping, login, running, closing: Vec::new() };
+        let entry = Entry {
+            spec,
+            port,
+            declared,
+            keeping,
+            login,
+            running,
+            closing: Vec::new(),
+        };
         let view = entry.view(&self.runtime_dir, &self.environment.broker);
         self.remembered.remove(&name);
         self.entries.insert(name, entry);
@@ -315,8 +371,15 @@ impl Actor {
 
     fn reserved_ports(&self, but: &SessionName) -> BTreeSet<u16> {
         let open = self.entries.iter().map(|(name, entry)| (name, entry.port));
-        let closed = self.remembered.iter().map(|(name, saved)| (name, saved.port));
-        let declared = self.config.sessions.iter().filter_map(|declared| declared.port);
+        let closed = self
+            .remembered
+            .iter()
+            .map(|(name, saved)| (name, saved.port));
+        let declared = self
+            .config
+            .sessions
+            .iter()
+            .filter_map(|declared| declared.port);
         open.chain(closed)
             .filter(|(name, _)| *name != but)
             .map(|(_, port)| port)
@@ -328,9 +391,13 @@ impl Actor {
 
     /// Counts a user until its token is cancelled.
     fn hold(&mut self, name: &SessionName, token: CancellationToken) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
         // A kept session needs no holding, also if it is closed meanwhile.
-        let Keeping::Transient(users) = &mut entry.keeping else { return };
+        let Keeping::Transient(users) = &mut entry.keeping else {
+            return;
+        };
         *users += 1;
         let (events, name) = (self.events.clone(), name.clone());
         self.tasks.spawn(async move {
@@ -340,8 +407,12 @@ impl Actor {
     }
 
     fn release(&mut self, name: &SessionName) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let Keeping::Transient(users) = &mut entry.keeping else { return };
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let Keeping::Transient(users) = &mut entry.keeping else {
+            return;
+        };
         *users = users.saturating_sub(1);
         if *users == 0 {
             self.begin_close(&name.clone(), Duration::ZERO, None);
@@ -360,7 +431,13 @@ impl Actor {
         };
         let views: Vec<_> = names
             .iter()
-            .filter_map(|name| Some(self.entries.get(name)?.view(&self.runtime_dir, &self.environment.broker)))
+            .filter_map(|name| {
+                Some(
+                    self.entries
+                        .get(name)?
+                        .view(&self.runtime_dir, &self.environment.broker),
+                )
+            })
             .collect();
         let ended: Vec<_> = names
             .iter()
@@ -379,7 +456,12 @@ impl Actor {
     }
 
     /// Tells a session to end. `done` is cancelled when it has.
-    fn begin_close(&mut self, name: &SessionName, grace: Duration, done: Option<CancellationToken>) {
+    fn begin_close(
+        &mut self,
+        name: &SessionName,
+        grace: Duration,
+        done: Option<CancellationToken>,
+    ) {
         let Some(entry) = self.entries.get_mut(name) else {
             if let Some(done) = done {
                 done.cancel();
@@ -401,7 +483,9 @@ impl Actor {
 
     /// Takes a session that has ended out of the set; its port and password stay remembered.
     fn forget(&mut self, name: &SessionName) {
-        let Some(entry) = self.entries.remove(name) else { return };
+        let Some(entry) = self.entries.remove(name) else {
+            return;
+        };
         if let Some(saved) = entry.remembered(Timestamp::now()) {
             self.remembered.insert(name.clone(), saved);
         }
@@ -422,7 +506,11 @@ impl Actor {
         };
         let mut answers = Vec::new();
         for name in &names {
-            if let Some(Entry { running: Running::Bound(session), .. }) = self.entries.get(name) {
+            if let Some(Entry {
+                running: Running::Bound(session),
+                ..
+            }) = self.entries.get(name)
+            {
                 let (done, answer) = oneshot::channel();
                 answers.push((session.commands.clone(), done, answer));
             }
@@ -458,7 +546,9 @@ impl Actor {
                 Openness::Closed { .. } => still_declared,
             };
             if wanted && !expired {
-                let declaration = still_declared.then(|| declared.remove(&saved.name)).flatten();
+                let declaration = still_declared
+                    .then(|| declared.remove(&saved.name))
+                    .flatten();
                 self.reopen(saved, declaration.as_ref()).await;
             } else {
                 self.remembered.insert(saved.name.clone(), saved);
@@ -470,7 +560,9 @@ impl Actor {
     }
 
     async fn reopen(&mut self, saved: SavedSession, declaration: Option<&DeclaredSession>) {
-        let port = declaration.and_then(|declared| declared.port).unwrap_or(saved.port);
+        let port = declaration
+            .and_then(|declared| declared.port)
+            .unwrap_or(saved.port);
         let spec = Spec {
             name: saved.name,
             target: saved.target,
@@ -481,7 +573,8 @@ impl Actor {
             expires_at: saved.expires_at,
             database: saved.database,
         };
-        self.bring_back(spec, PortWish::Exactly(port), declaration.is_some()).await;
+        self.bring_back(spec, PortWish::Exactly(port), declaration.is_some())
+            .await;
     }
 
     async fn declare(&mut self, name: SessionName, declared: &DeclaredSession) {
@@ -490,7 +583,10 @@ impl Actor {
             entry.keeping = Keeping::Kept;
             return;
         }
-        let remembered = self.remembered.get(&name).filter(|saved| same(declared, saved));
+        let remembered = self
+            .remembered
+            .get(&name)
+            .filter(|saved| same(declared, saved));
         let spec = Spec {
             name: name.clone(),
             target: declared.target.clone(),
@@ -522,9 +618,9 @@ impl Actor {
                 tracing::warn!(session = %spec.name, %cause, "session has no listener yet");
                 let port = match &wish {
                     PortWish::Exactly(port) => *port,
-                    PortWish::Pick { preferred, range, .. } => {
-                        preferred.unwrap_or(*range.start())
-                    }
+                    PortWish::Pick {
+                        preferred, range, ..
+                    } => preferred.unwrap_or(*range.start()),
                 };
                 let running = Running::Unbound {
                     cause,
@@ -567,7 +663,11 @@ impl Actor {
             if !before.contains_key(&name) {
                 reloaded.opened.push(name.to_string());
             }
-            if self.entries.get(&name).is_none_or(|entry| entry.closing.is_empty()) {
+            if self
+                .entries
+                .get(&name)
+                .is_none_or(|entry| entry.closing.is_empty())
+            {
                 self.declare(name, &declared).await;
             }
         }
@@ -581,9 +681,15 @@ impl Actor {
             .filter_map(|declared| {
                 let name = match &declared.name {
                     Some(name) => name.clone(),
-                    None => find::provisional_name(&declared.target, declared.role, declared.access)
-                        .inspect_err(|cause| tracing::error!(%cause, "a declared session has no valid name"))
-                        .ok()?,
+                    None => find::provisional_name(
+                        &declared.target,
+                        declared.role,
+                        declared.access,
+                    )
+                    .inspect_err(
+                        |cause| tracing::error!(%cause, "a declared session has no valid name"),
+                    )
+                    .ok()?,
                 };
                 Some((name, declared.clone()))
             })
@@ -621,7 +727,10 @@ impl Actor {
     // --- time ---
 
     fn pause(&self) -> Duration {
-        let unbound = self.entries.values().any(|entry| matches!(entry.running, Running::Unbound { .. }));
+        let unbound = self
+            .entries
+            .values()
+            .any(|entry| matches!(entry.running, Running::Unbound { .. }));
         let next_end = self
             .entries
             .values()
@@ -658,10 +767,14 @@ impl Actor {
             .collect();
         for (name, port) in unbound {
             let bound = session::bind(&self.runtime_dir, &name, &PortWish::Exactly(port));
-            let Some(entry) = self.entries.get(&name) else { continue };
+            let Some(entry) = self.entries.get(&name) else {
+                continue;
+            };
             let (spec, login) = (entry.spec.clone(), entry.login.clone());
             let next = bound.map(|endpoint| self.start(&spec, endpoint, &login));
-            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            let Some(entry) = self.entries.get_mut(&name) else {
+                continue;
+            };
             match (next, &mut entry.running) {
                 (Ok(session), running) => {
                     tracing::info!(session = %name, port, "session has its port again");
@@ -690,7 +803,10 @@ impl Actor {
     }
 
     fn views(&self) -> Vec<View> {
-        self.entries.values().map(|entry| entry.view(&self.runtime_dir, &self.environment.broker)).collect()
+        self.entries
+            .values()
+            .map(|entry| entry.view(&self.runtime_dir, &self.environment.broker))
+            .collect()
     }
 
     fn publish(&mut self) {
@@ -714,7 +830,10 @@ impl Actor {
         self.last_saved.clone_from(&set);
         // Both writers go on by themselves and keep their last problem.
         drop(self.store.save(set));
-        drop(self.client_files.write(self.views().iter().map(client_entry).collect()));
+        drop(
+            self.client_files
+                .write(self.views().iter().map(client_entry).collect()),
+        );
     }
 }
 
@@ -738,17 +857,26 @@ fn name_for(request: &OpenRequest, resolved: &Resolved) -> Result<SessionName, C
     match &request.name {
         Some(name) => Ok(name.clone()),
         None => {
-            let attachment = resolved.ambiguous_in_app.then_some(resolved.attachment.as_str());
-            SessionName::derive(&resolved.app, attachment, request.role, request.access)
-                .map_err(|error| Cause::InvalidRequest { problem: error.to_string() })
+            let attachment = resolved
+                .ambiguous_in_app
+                .then_some(resolved.attachment.as_str());
+            SessionName::derive(&resolved.app, attachment, request.role, request.access).map_err(
+                |error| Cause::InvalidRequest {
+                    problem: error.to_string(),
+                },
+            )
         }
     }
 }
 
 /// Whether a saved session is what the config declares.
 fn same(declared: &DeclaredSession, saved: &SavedSession) -> bool {
-    (&declared.target, declared.role, declared.access, declared.mode)
-        == (&saved.target, saved.role, saved.access, saved.mode)
+    (
+        &declared.target,
+        declared.role,
+        declared.access,
+        declared.mode,
+    ) == (&saved.target, saved.role, saved.access, saved.mode)
 }
 
 fn client_entry(view: &View) -> ClientEntry {

@@ -10,7 +10,7 @@ use crate::{
     credential::Broker,
     machine::Phase,
     model::{Cause, Mode},
-    session::{Counters, database_key, LocalLogin, Session, Spec, Status},
+    session::{Counters, LocalLogin, Session, Spec, Status, database_key},
     state::{Openness, Origin, SavedSession},
 };
 
@@ -41,7 +41,11 @@ pub(super) enum Keeping {
 pub(super) enum Running {
     Bound(Session),
     /// Its port is somebody else's; tried again.
-    Unbound { cause: Cause, since: Timestamp, counters: Arc<Counters> },
+    Unbound {
+        cause: Cause,
+        since: Timestamp,
+        counters: Arc<Counters>,
+    },
 }
 
 // === impl Entry ===
@@ -55,9 +59,15 @@ impl Entry {
                 session.status.borrow().clone(),
                 Arc::clone(&session.counters),
             ),
-            Running::Unbound { cause, since, counters } => {
-                (None, self.unbound_status(cause, *since), Arc::clone(counters))
-            }
+            Running::Unbound {
+                cause,
+                since,
+                counters,
+            } => (
+                None,
+                self.unbound_status(cause, *since),
+                Arc::clone(counters),
+            ),
         };
         let password = match (self.spec.mode, &status.resolved) {
             (Mode::Managed, _) => Some(self.login.password.clone()),
@@ -89,7 +99,9 @@ impl Entry {
 
     /// What is written down of it; nothing of a session that isn't to survive.
     pub(super) fn saved(&self) -> Option<SavedSession> {
-        let Keeping::Kept = self.keeping else { return None };
+        let Keeping::Kept = self.keeping else {
+            return None;
+        };
         let (resolved, database) = match &self.running {
             Running::Bound(session) => {
                 let status = session.status.borrow();
@@ -107,7 +119,11 @@ impl Entry {
             port: self.port,
             database,
             openness: Openness::Open,
-            origin: if self.declared { Origin::Declared } else { Origin::User },
+            origin: if self.declared {
+                Origin::Declared
+            } else {
+                Origin::User
+            },
             expires_at: self.spec.expires_at,
         })
     }

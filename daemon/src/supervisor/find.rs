@@ -36,10 +36,16 @@ pub(super) fn joinable<'a>(
     access: Access,
     mode: Mode,
 ) -> Option<&'a View> {
-    let Target::Word(word) = target else { return None };
+    let Target::Word(word) = target else {
+        return None;
+    };
     let view = views.iter().find(|view| view.name.as_str() == word)?;
     let same = (view.role, view.access, view.mode) == (role, access, mode);
-    let app = view.status.resolved.as_ref().map(|resolved| resolved.app.as_str());
+    let app = view
+        .status
+        .resolved
+        .as_ref()
+        .map(|resolved| resolved.app.as_str());
     let is_only_a_name = app.is_some_and(|app| app != word);
     (same || is_only_a_name).then_some(view)
 }
@@ -49,7 +55,9 @@ fn leads_to(view: &View, target: &Target) -> bool {
     if view.target == *target {
         return true;
     }
-    let Some(resolved) = &view.status.resolved else { return false };
+    let Some(resolved) = &view.status.resolved else {
+        return false;
+    };
     let is_addon = |addon: &str| {
         addon == resolved.addon
             || addon == resolved.addon_id
@@ -65,7 +73,13 @@ fn leads_to(view: &View, target: &Target) -> bool {
 
 /// Who has a name that somebody else wants.
 pub(super) fn taken_by(view: &View) -> String {
-    format!("{} ({} role, {}, {})", view.target, view.role.as_str(), view.access.as_str(), view.mode.as_str())
+    format!(
+        "{} ({} role, {}, {})",
+        view.target,
+        view.role.as_str(),
+        view.access.as_str(),
+        view.mode.as_str()
+    )
 }
 
 /// The name for a target that can't be looked up yet.
@@ -78,6 +92,7 @@ pub(super) fn provisional_name(
         Target::App(word) | Target::Addon(word) | Target::Word(word) => (word, None),
         Target::AppAddon { app, addon } => (app, Some(addon.as_str())),
     };
-    SessionName::derive(app, attachment, role, access)
-        .map_err(|error| Cause::InvalidRequest { problem: error.to_string() })
+    SessionName::derive(app, attachment, role, access).map_err(|error| Cause::InvalidRequest {
+        problem: error.to_string(),
+    })
 }

@@ -44,7 +44,11 @@ impl Handle {
     /// What keeps it from ever coming up as asked; nothing stays behind then. A session that
     /// isn't up within `wait` for a passing cause is no error: its view says so. Dropping the
     /// future leaves the session as it is.
-    pub async fn open(&self, request: OpenRequest, wait: Option<Duration>) -> Result<Opened, Cause> {
+    pub async fn open(
+        &self,
+        request: OpenRequest,
+        wait: Option<Duration>,
+    ) -> Result<Opened, Cause> {
         let opened = self.ask(|reply| Command::Open { request, reply }).await?;
         let Some(wait) = wait else { return Ok(opened) };
         self.settle(opened, wait).await
@@ -63,21 +67,39 @@ impl Handle {
         let opened = self.settle(opened, wait).await?;
         if opened.view.status.phase != Phase::Up {
             let because = opened.view.status.last_error.map(Box::new);
-            return Err(Cause::HoldTimeout { waited: wait, because });
+            return Err(Cause::HoldTimeout {
+                waited: wait,
+                because,
+            });
         }
-        Ok(Use { view: opened.view, _guard: guard })
+        Ok(Use {
+            view: opened.view,
+            _guard: guard,
+        })
     }
 
     /// Closes sessions and waits until they have ended.
     pub async fn close(&self, selection: Selection, grace: Duration) -> Result<Vec<View>, Cause> {
-        self.ask(|reply| Command::Close { selection, grace, reply }).await
+        self.ask(|reply| Command::Close {
+            selection,
+            grace,
+            reply,
+        })
+        .await
     }
 
     /// Renews the credentials of sessions; answers when the new ones are in use.
     pub async fn rotate(&self, selection: Selection) -> Result<Vec<View>, Cause> {
-        let names = self.ask(|reply| Command::Rotate { selection, reply }).await?;
+        let names = self
+            .ask(|reply| Command::Rotate { selection, reply })
+            .await?;
         let picture = self.picture.borrow();
-        Ok(picture.sessions.iter().filter(|view| names.contains(&view.name)).cloned().collect())
+        Ok(picture
+            .sessions
+            .iter()
+            .filter(|view| names.contains(&view.name))
+            .cloned()
+            .collect())
     }
 
     /// The session that a target means.
@@ -87,14 +109,23 @@ impl Handle {
 
     /// Takes a new config: opens what is declared now, closes what no longer is.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, Cause> {
-        self.ask(|reply| Command::Reload { config: Box::new(config), reply }).await
+        self.ask(|reply| Command::Reload {
+            config: Box::new(config),
+            reply,
+        })
+        .await
     }
 
     /// Ends every session, giving open connections this long, and the supervisor. The
     /// sessions stay open in what is remembered.
     pub async fn stop(&self, grace: Duration) {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Stop { grace, reply }).await.is_ok() {
+        if self
+            .commands
+            .send(Command::Stop { grace, reply })
+            .await
+            .is_ok()
+        {
             let _ = answer.await;
         }
     }
@@ -104,16 +135,27 @@ impl Handle {
         let name = view.name.clone();
         if !created {
             // Somebody asks for it again: that is worth an attempt now.
-            let _ = self.commands.send(Command::Nudge { name: name.clone() }).await;
+            let _ = self
+                .commands
+                .send(Command::Nudge { name: name.clone() })
+                .await;
         }
         // Of a session that was open already, an old failure is no answer.
-        let concluded = if created { 0 } else { view.status.concluded + 1 };
+        let concluded = if created {
+            0
+        } else {
+            view.status.concluded + 1
+        };
         let view = match timeout(wait, self.settled(&name, concluded)).await {
             Ok(Some(settled)) => settled,
             Ok(None) => return Err(Cause::SessionClosing),
             Err(_) => self.view(&name).unwrap_or(view),
         };
-        let failure = view.status.last_error.clone().filter(|_| view.status.phase != Phase::Up);
+        let failure = view
+            .status
+            .last_error
+            .clone()
+            .filter(|_| view.status.phase != Phase::Up);
         match failure {
             Some(cause) if cause.is_for_good() => {
                 if created {
@@ -143,7 +185,12 @@ impl Handle {
     }
 
     fn view(&self, name: &SessionName) -> Option<View> {
-        self.picture.borrow().sessions.iter().find(|view| view.name == *name).cloned()
+        self.picture
+            .borrow()
+            .sessions
+            .iter()
+            .find(|view| view.name == *name)
+            .cloned()
     }
 
     fn ask<T>(
@@ -154,7 +201,10 @@ impl Handle {
         let command = command(reply);
         let commands = self.commands.clone();
         async move {
-            commands.send(command).await.map_err(|_| Cause::DaemonStopping)?;
+            commands
+                .send(command)
+                .await
+                .map_err(|_| Cause::DaemonStopping)?;
             answer.await.unwrap_or(Err(Cause::DaemonStopping))
         }
     }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use actor::limits;
 pub use actor::{Setup, spawn};
 pub use handle::{Handle, Use};
 pub use picture::{Address, Picture, View};
@@ -87,11 +88,32 @@ type Reply<T> = oneshot::Sender<Result<T, Cause>>;
 /// What the supervisor can be asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Open { request: OpenRequest, reply: Reply<Opened> },
-    Close { selection: Selection, grace: Duration, reply: Reply<Vec<View>> },
-    Rotate { selection: Selection, reply: Reply<Vec<SessionName>> },
-    Find { target: Target, reply: Reply<View> },
-    Nudge { name: SessionName },
-    Reload { config: Box<Config>, reply: Reply<Reloaded> },
-    Stop { grace: Duration, reply: oneshot::Sender<()> },
+    Open {
+        request: OpenRequest,
+        reply: Reply<Opened>,
+    },
+    Close {
+        selection: Selection,
+        grace: Duration,
+        reply: Reply<Vec<View>>,
+    },
+    Rotate {
+        selection: Selection,
+        reply: Reply<Vec<SessionName>>,
+    },
+    Find {
+        target: Target,
+        reply: Reply<View>,
+    },
+    Nudge {
+        name: SessionName,
+    },
+    Reload {
+        config: Box<Config>,
+        reply: Reply<Reloaded>,
+    },
+    Stop {
+        grace: Duration,
+        reply: oneshot::Sender<()>,
+    },
 }

@@ -64,7 +64,11 @@ impl View {
     pub fn user(&self) -> Option<&str> {
         match self.mode {
             Mode::Managed => Some(self.name.as_str()),
-            Mode::Passthrough => self.status.credential.as_ref().map(|held| held.username.as_str()),
+            Mode::Passthrough => self
+                .status
+                .credential
+                .as_ref()
+                .map(|held| held.username.as_str()),
         }
     }
 
