@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::View;
 use crate::{
+    config::DeclaredSession,
     credential::Broker,
     machine::Phase,
     model::{Cause, Mode},
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub(super) keeping: Keeping,
     pub(super) login: LocalLogin,
     pub(super) running: Running,
+    /// What it is to be opened with again once it has ended.
+    pub(super) reopen: Option<DeclaredSession>,
     /// Who waits for its end.
     pub(super) closing: Vec<CancellationToken>,
 }

@@ -3,9 +3,12 @@
 //! picture with a revision after each change.
 
 mod actor;
+mod closing;
+mod declared;
 mod entry;
 mod find;
 mod handle;
+mod opening;
 mod picture;
 
 use std::time::Duration;
