@@ -9,6 +9,7 @@ pub mod paths;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated; the .proto file holds the documentation"
 )]
 pub mod v1 {
