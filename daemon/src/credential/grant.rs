@@ -17,7 +17,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
 use super::{
@@ -66,6 +66,8 @@ struct Removal {
     id: String,
     token: Arc<Token>,
     shared: Arc<Shared>,
+    /// Counted until its removal is, so that a stop waits for whoever still holds it.
+    _counted: TaskTrackerToken,
 }
 
 // === impl Grant ===
@@ -141,6 +143,7 @@ impl Shared {
             id: authorization.id,
             token,
             shared: Arc::clone(&self),
+            _counted: self.tracker.token(),
         };
         let Some(access) = authorization.access_token else {
             return Err(Cause::ProviderUnavailable {

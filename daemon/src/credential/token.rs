@@ -167,7 +167,7 @@ impl Place {
                     format!("{other} is set, but nothing reads it: did you mean {self}?")
                 }),
             ),
-            Self::Command(line) => match run(line).await {
+            Self::Command(line) => match run(line, COMMAND_LIMIT).await {
                 Ok(output) => (Some(output), None),
                 Err(problem) => (None, Some(format!("token_command {problem}"))),
             },
@@ -248,7 +248,7 @@ async fn read_netrc(file: &PathBuf, machine: &str) -> (Option<SecretString>, Opt
 
 /// Runs a program without a shell: words are split by the shell's quoting rules, and
 /// nothing is expanded. Messages name the program and not its arguments.
-async fn run(line: &str) -> Result<SecretString, String> {
+async fn run(line: &str, limit: Duration) -> Result<SecretString, String> {
     let words = shlex::split(line).ok_or("has a quote that is never closed")?;
     let (program, arguments) = words.split_first().ok_or("is empty")?;
     let failed = |what: String| format!("({program}) {what}");
@@ -267,7 +267,7 @@ async fn run(line: &str) -> Result<SecretString, String> {
         })?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let finished = tokio::time::timeout(COMMAND_LIMIT, async {
+    let finished = tokio::time::timeout(limit, async {
         tokio::join!(read_output(stdout), read_output(stderr), child.wait())
     })
     .await;
@@ -277,7 +277,7 @@ async fn run(line: &str) -> Result<SecretString, String> {
         }
         return Err(failed(format!(
             "printed no token within {} s",
-            COMMAND_LIMIT.as_secs()
+            limit.as_secs()
         )));
     };
     let status = status.map_err(|error| failed(format!("can't be waited for: {error}")))?;
@@ -347,6 +347,26 @@ mod tests {
             );
             assert!(!problem.contains("secret"), "{problem}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_ended_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let line = format!("sh -c 'sleep 1000 & echo $! > {}; wait'", file.display());
+        let running = tokio::spawn(async move { run(&line, Duration::from_millis(500)).await });
+        assert!(running.await.unwrap().unwrap_err().contains("within"));
+        let pid: i32 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let stat = format!("/proc/{pid}/stat");
+        // Killed, and perhaps never reaped by whoever inherited it.
+        let alive = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let ended = async {
+            while alive() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        assert!(tokio::time::timeout(limit, ended).await.is_ok());
     }
 
     #[tokio::test]
