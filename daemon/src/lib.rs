@@ -4,3 +4,4 @@
 //! ARCHITECTURE.md at the root of the repository is the map.
 
 pub mod model;
+pub mod postgres;
