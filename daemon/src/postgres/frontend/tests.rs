@@ -383,7 +383,7 @@ async fn silence_is_no_error_and_half_a_packet_is() {
 async fn newer_protocols_are_negotiated_before_anything_else() {
     let (mut client, server) = duplex(4096);
     client
-        .write_all(b"\0\0\0\x1e\0\x03\0\x07_pq_.x\01\0user\0u\0\0")
+        .write_all(b"\0\0\0\x19\0\x03\0\x07_pq_.x\01\0user\0u\0\0")
         .await
         .unwrap();
     let greeting = greet(server, &TlsOffer::Declined).await;
