@@ -5,7 +5,7 @@ mod control;
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     os::unix::{
         fs::{OpenOptionsExt as _, PermissionsExt as _},
         process::ExitStatusExt as _,
@@ -101,6 +101,7 @@ pub fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,russh=error")),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use russh::keys::PublicKey;
 
 use super::{
@@ -226,7 +225,7 @@ impl Provider {
             db_username: login.username.clone(),
             name: request.name,
             access: request.access,
-            created_at: Timestamp::now(),
+            created_at: issue::now(),
         };
         database.enable(&self.postgres, &login).await?;
         self.bastion.authorize(

@@ -219,7 +219,7 @@ impl World {
                 app: spec.name.clone(),
                 service,
                 plan,
-                created_at: Timestamp::now(),
+                created_at: issue::now(),
                 borealis,
             });
             self.attach(&spec.name, &addon.name, &addon.attachment);
@@ -251,7 +251,7 @@ impl World {
             app: app.to_owned(),
             service: SERVICE.to_owned(),
             plan: plan.to_owned(),
-            created_at: Timestamp::now(),
+            created_at: issue::now(),
             borealis: Some(borealis),
         };
         self.addons.push(addon.clone());
