@@ -3,9 +3,22 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod credential;
 pub mod log;
+pub mod machine;
 pub mod model;
 pub mod notify;
 pub mod port;
+pub mod postgres;
+pub mod provider;
+pub mod reload;
+mod run;
+pub mod session;
+pub mod ssh;
 pub mod state;
+pub mod supervisor;
+
+pub use run::{StartError, run};

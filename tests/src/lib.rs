@@ -1,1 +1,3 @@
-//! placeholder
+//! What the end-to-end tests stand on.
+
+pub mod sandbox;

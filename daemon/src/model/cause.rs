@@ -145,6 +145,9 @@ pub enum Cause {
     DaemonStopping,
 
     // The machine the daemon runs on.
+    ConfigInvalid {
+        problem: String,
+    },
     StateUnwritable {
         path: String,
         detail: String,
@@ -587,6 +590,14 @@ impl Cause {
                 "start it again with `systemctl --user start borealisd`",
             ),
 
+            Self::ConfigInvalid { problem } => row(
+                "config-invalid",
+                C::Operation,
+                R::Never,
+                "58030",
+                problem.clone(),
+                "mend the file, then `borealisctl reload`; until then the settings before stay in force",
+            ),
             Self::StateUnwritable { path, detail } => row(
                 "state-unwritable",
                 C::Operation,

@@ -1,0 +1,426 @@
+//! The command line: flags, help and examples, and nothing else. What is typed here
+//! is the contract with scripts, those written for `heroku borealis-pg:…` included, so
+//! names and short forms are only ever added.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "borealisctl",
+    version,
+    about = "Sessions to Borealis Isolated Postgres databases",
+    long_about = "Sessions to Borealis Isolated Postgres databases: a local host, port, user and \
+                  password that stay the same while borealisd keeps the tunnels and credentials \
+                  behind them fresh.",
+    after_help = "Examples:
+  borealisctl open sushi                      a read-only session to the app's database
+  borealisctl psql sushi -w                   psql with write access
+  borealisctl run sushi -d 'select now()'     one statement as the app's database user
+  psql \"$(borealisctl url sushi)\"             any Postgres client
+
+TARGET is an app (sushi), an app with one of its add-ons or attachments
+(sushi::BOREALIS_PG_MAROON), the name or id of an add-on, or the name of an open session.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon, 4 not logged in, 5 no such app,
+add-on or session, 6 add-on unavailable, 130 interrupted; psql and run: the command's.",
+    disable_help_subcommand = true,
+    propagate_version = false
+)]
+pub(crate) struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that stand before or after the command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Control socket of borealisd
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = borealis_proto::SOCKET_VARIABLE,
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
+    pub(crate) socket: Option<PathBuf>,
+    /// How results are printed
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        help_heading = "Global options"
+    )]
+    pub(crate) format: Format,
+    /// No colours (NO_COLOR does the same)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_color: bool,
+    /// Nothing but results and errors
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[value(help = "for people")]
+    Table,
+    /// For programs.
+    #[value(help = "for programs")]
+    Json,
+    /// The same as JSON, easier on the eye.
+    #[value(help = "as json, easier on the eye")]
+    Yaml,
+    /// For spreadsheets.
+    #[value(help = "for spreadsheets")]
+    Csv,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the help text of each command says it")]
+pub(crate) enum Command {
+    /// Open a session and print how to connect
+    #[command(after_help = "Examples:
+  borealisctl open sushi                       read-only, as your personal database user
+  borealisctl open sushi -w --for 30m          write access for half an hour
+  borealisctl open ramen::BOREALIS_PG_MAROON   one of an app's several add-ons
+  borealisctl open --app sushi --port 15432    at a port of your choice
+  borealisctl open sushi --role app -f json    as the app's database user, for a script
+
+A session that is open already is printed again. It stays open, also across restarts, until
+it is closed with `borealisctl close`.")]
+    Open(OpenArgs),
+    /// List the sessions and their state
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:
+  borealisctl list
+  borealisctl ls --watch            again at every change, until Ctrl-C
+  borealisctl list -f json | jq -r '.[].name'
+
+With --watch, json is one array a line for each change."
+    )]
+    List(ListArgs),
+    /// Show one session in full
+    #[command(after_help = "Examples:
+  borealisctl show sushi
+  borealisctl show sushi --reveal            with password and URL
+  borealisctl show sushi --reveal -f json | jq -r .url")]
+    Show(ShowArgs),
+    /// Close sessions
+    #[command(after_help = "Examples:
+  borealisctl close sushi
+  borealisctl close sushi ramen --grace 30s   what is still connected gets 30 s to finish
+  borealisctl close --all")]
+    Close(CloseArgs),
+    /// Print a session's connection URL
+    #[command(after_help = "Examples:
+  psql \"$(borealisctl url sushi)\"
+  pg_dump \"$(borealisctl url sushi)\" > sushi.sql
+
+The session must be open: see `borealisctl open`.")]
+    Url(NamedArgs),
+    /// Print a session's PG* variables and DATABASE_URL for a shell
+    #[command(after_help = "Examples:
+  eval \"$(borealisctl env sushi)\"
+  borealisctl env sushi --shell fish | source
+  borealisctl env sushi --shell direnv >> .envrc
+  borealisctl env sushi --shell docker > sushi.env   for docker run --env-file")]
+    Env(EnvArgs),
+    /// Ask for new personal credentials now
+    #[command(after_help = "Examples:
+  borealisctl rotate sushi
+  borealisctl rotate --all
+
+Open connections live on, and the session's own password stays what it was.")]
+    Rotate(RotateArgs),
+    /// Run psql over a session
+    #[command(after_help = "Examples:
+  borealisctl psql sushi
+  borealisctl psql sushi -w                  with write access
+  borealisctl psql sushi -- -c 'select 1'    everything after -- goes to psql
+  borealisctl psql --app sushi --binary-path /opt/pg/bin/psql
+
+A session that is not open is opened for as long as psql runs. The exit code is psql's.")]
+    Psql(PsqlArgs),
+    /// Run SQL or a command over a session
+    #[command(
+        override_usage = "borealisctl run [OPTIONS] [TARGET] (-d <SQL> | -i <FILE> | -e <COMMAND> | -- <COMMAND>...)",
+        after_help = "Examples:
+  borealisctl run sushi -d 'select count(*) from orders'
+  borealisctl run sushi -d 'table orders' -f csv > orders.csv
+  borealisctl run sushi -w -i ./prepopulate.sql
+  borealisctl run sushi -w -e 'rake db:migrate'
+  borealisctl run sushi -u -- pg_dump --schema-only
+
+Runs as the app's database user unless --personal-user is given, read-only unless
+--write-access is given. Of several statements the last result set is printed. In json and
+yaml a column name that comes again gets _2, _3 … appended. Commands find the database in
+PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code is theirs.",
+        group = ArgGroup::new("what").multiple(false)
+    )]
+    Run(RunArgs),
+    /// Show how the daemon is
+    #[command(after_help = "Examples:
+  borealisctl status
+  borealisctl status -f json | jq -r .health   ok, warning or failing")]
+    Status,
+    /// Have the daemon read its config and the Heroku token again
+    #[command(after_help = "Examples:
+  borealisctl reload
+
+Sessions whose declaration did not change are not touched.")]
+    Reload,
+    /// Stop the daemon
+    #[command(after_help = "Examples:
+  borealisctl shutdown
+
+Open connections get the daemon's shutdown_grace to finish. The sessions come back when the
+daemon starts again.")]
+    Shutdown,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  borealisctl completions bash > ~/.local/share/bash-completion/completions/borealisctl
+  borealisctl completions zsh  > ~/.zfunc/_borealisctl
+  borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What the user wants reached, in any of its forms.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TargetArgs {
+    /// App, APP::ADDON, add-on, or name of an open session
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+    /// App the add-on is attached to
+    #[arg(short, long, value_name = "APP")]
+    pub(crate) app: Option<String>,
+    /// Name or id of an add-on or one of its attachments
+    #[arg(short = 'o', long, value_name = "ADDON")]
+    pub(crate) addon: Option<String>,
+}
+
+/// Several sessions, or all.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TargetsArgs {
+    /// Names of sessions, or what they were opened for
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// App the add-on is attached to
+    #[arg(short, long, value_name = "APP")]
+    pub(crate) app: Option<String>,
+    /// Name or id of an add-on or one of its attachments
+    #[arg(short = 'o', long, value_name = "ADDON")]
+    pub(crate) addon: Option<String>,
+    /// Every session
+    #[arg(long, conflicts_with_all = ["names", "app", "addon"])]
+    pub(crate) all: bool,
+}
+
+/// `open`
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// What to open.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Read and write access
+    #[arg(short, long)]
+    pub(crate) write_access: bool,
+    /// Close by itself after this time (30s, 5m, 1h30m)
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) lifetime: Option<Duration>,
+    /// Local port; default: the one it had before, else a free one
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Name of the session; default: from app, attachment, role and access
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Whose database user
+    #[arg(long, value_enum, value_name = "ROLE", default_value = "personal")]
+    pub(crate) role: RoleArg,
+    /// Let the bytes through untouched; clients log in with the personal credentials themselves
+    #[arg(long)]
+    pub(crate) passthrough: bool,
+    /// Don't wait until the session is up
+    #[arg(long, conflicts_with = "timeout")]
+    pub(crate) no_wait: bool,
+    /// How long to wait until the session is up
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) timeout: Duration,
+}
+
+/// Whose database user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// The user's own.
+    #[value(help = "your own")]
+    Personal,
+    /// The app's.
+    #[value(help = "the Heroku app's")]
+    App,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print again at every change, until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Which session.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Show password and URL too
+    #[arg(long)]
+    pub(crate) reveal: bool,
+}
+
+/// `close`
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    /// Which sessions.
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+    /// Time that what is still connected gets to finish
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub(crate) grace: Duration,
+}
+
+/// `url`
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// Which session.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// `env`
+#[derive(Debug, Args)]
+pub(crate) struct EnvArgs {
+    /// Which session.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Whose syntax
+    #[arg(long, value_enum, value_name = "SHELL", default_value = "sh")]
+    pub(crate) shell: ShellArg,
+}
+
+/// Whose syntax variables are printed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShellArg {
+    /// sh, bash, zsh.
+    #[value(help = "sh, bash, zsh")]
+    Sh,
+    /// fish.
+    #[value(help = "fish")]
+    Fish,
+    /// A line of `.envrc`.
+    #[value(help = "lines for .envrc")]
+    Direnv,
+    /// `docker run --env-file`.
+    #[value(help = "for docker run --env-file")]
+    Docker,
+}
+
+/// `rotate`
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Which sessions.
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+/// `psql`
+#[derive(Debug, Args)]
+pub(crate) struct PsqlArgs {
+    /// What to connect to.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Read and write access
+    #[arg(short, long)]
+    pub(crate) write_access: bool,
+    /// Local port of a session opened for this
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// psql binary to use instead of the one on the PATH
+    #[arg(short, long, value_name = "BINARY")]
+    pub(crate) binary_path: Option<PathBuf>,
+    /// Arguments for psql
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What to connect to.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// SQL to execute
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "SQL",
+        group = "what",
+        allow_hyphen_values = true
+    )]
+    pub(crate) db_cmd: Option<String>,
+    /// File of SQL to execute; - is standard input
+    #[arg(short = 'i', long, value_name = "FILE", group = "what")]
+    pub(crate) db_cmd_file: Option<PathBuf>,
+    /// Command to execute in /bin/sh
+    #[arg(
+        short = 'e',
+        long,
+        value_name = "COMMAND",
+        group = "what",
+        allow_hyphen_values = true
+    )]
+    pub(crate) shell_cmd: Option<OsString>,
+    /// As your personal database user instead of the app's
+    #[arg(short = 'u', long)]
+    pub(crate) personal_user: bool,
+    /// Read and write access
+    #[arg(short, long)]
+    pub(crate) write_access: bool,
+    /// Local port of a session opened for this
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Leave standard input to the command (it is closed otherwise)
+    #[arg(long, conflicts_with_all = ["db_cmd", "db_cmd_file"])]
+    pub(crate) stdin: bool,
+    /// Command to execute without a shell
+    #[arg(last = true, value_name = "COMMAND", group = "what")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `30s`, `5m`, `1h30m`: any positive time of jiff's friendly or ISO 8601 form.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration like 30s, 5m or 1h30m".to_owned();
+    let parsed: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(parsed).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The daemon as the commands see it: one method for each question, answers without
+//! optional wrappers, failures in the user's words. Also knows why no daemon can be
+//! reached, and how to start one. Decides nothing and prints nothing.
+
+use std::{
+    io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use borealis_proto::{
+    API_VERSION, connect,
+    paths::Paths,
+    v1::{
+        self, daemon_service_client::DaemonServiceClient,
+        session_service_client::SessionServiceClient,
+    },
+};
+use tonic::{Streaming, transport::Channel};
+
+use crate::failure::{Exit, Failure, reason};
+
+/// A connection to the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    sessions: SessionServiceClient<Channel>,
+    daemon: DaemonServiceClient<Channel>,
+}
+
+/// A session and what a client needs beside it. Not `Debug`: it holds secrets.
+#[derive(Clone, Default)]
+pub(crate) struct Opened {
+    /// The session.
+    pub(crate) session: v1::Session,
+    /// Empty where the daemon has none to give.
+    pub(crate) secrets: v1::Secrets,
+}
+
+/// A session that is held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held {
+    stream: Streaming<v1::UseSessionResponse>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to the daemon at `socket`, or at the default place.
+    ///
+    /// # Errors
+    /// [`Exit::NoDaemon`], saying why and how to start one.
+    pub(crate) async fn connect(socket: Option<&Path>) -> Result<Self, Failure> {
+        let path = match socket {
+            Some(path) => path.to_path_buf(),
+            None => default_socket()?,
+        };
+        let channel = match connect::connect(path.clone()).await {
+            Ok(channel) => channel,
+            Err(error) => return Err(unreachable(&path, socket.is_some(), &error)),
+        };
+        Ok(Self {
+            sessions: SessionServiceClient::new(channel.clone()),
+            daemon: DaemonServiceClient::new(channel),
+        })
+    }
+
+    /// Refuses a daemon that speaks another major version of the API.
+    ///
+    /// # Errors
+    /// When the versions don't fit. A daemon that can't even be asked is no error here:
+    /// the question that follows will say more.
+    pub(crate) async fn check_version(&mut self) -> Result<(), Failure> {
+        match self.info().await {
+            Ok(info) if major(&info.api_version) != major(API_VERSION) => {
+                Err(Failure::failed(format!(
+                    "borealisd {} speaks version {} of the control API, and this borealisctl {API_VERSION}",
+                    info.version, info.api_version
+                ))
+                .with_hint("restart borealisd after an upgrade, or use the borealisctl that came with it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a session that stays.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn open(
+        &mut self,
+        request: v1::OpenSessionRequest,
+    ) -> Result<Opened, Failure> {
+        let answer = settle(self.sessions.open_session(request).await)?;
+        Ok(Opened {
+            session: answer.session.ok_or_else(incomplete)?,
+            secrets: answer.secrets.unwrap_or_default(),
+        })
+    }
+
+    /// Opens or joins a session for as long as the [`Held`] lives; returns once it is up.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn hold(
+        &mut self,
+        request: v1::UseSessionRequest,
+    ) -> Result<(Opened, Held), Failure> {
+        let mut stream = settle(self.sessions.use_session(request).await)?;
+        let first = stream
+            .message()
+            .await
+            .map_err(|status| Failure::from_status(&status))?
+            .ok_or_else(incomplete)?;
+        let opened = Opened {
+            session: first.session.ok_or_else(incomplete)?,
+            secrets: first.secrets.unwrap_or_default(),
+        };
+        Ok((opened, Held { stream }))
+    }
+
+    /// All sessions, ordered by name.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn list(&mut self) -> Result<Vec<v1::Session>, Failure> {
+        Ok(settle(
+            self.sessions
+                .list_sessions(v1::ListSessionsRequest {})
+                .await,
+        )?
+        .sessions)
+    }
+
+    /// The whole set of sessions, now and at every change.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn watch(&mut self) -> Result<Streaming<v1::WatchSessionsResponse>, Failure> {
+        settle(
+            self.sessions
+                .watch_sessions(v1::WatchSessionsRequest {})
+                .await,
+        )
+    }
+
+    /// One open session, with its secrets if `reveal`.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn get(
+        &mut self,
+        target: v1::Target,
+        reveal: Reveal,
+    ) -> Result<Opened, Failure> {
+        let request = v1::GetSessionRequest {
+            target: Some(target),
+            reveal: reveal == Reveal::Secrets,
+        };
+        let answer = settle(self.sessions.get_session(request).await)?;
+        Ok(Opened {
+            session: answer.session.ok_or_else(incomplete)?,
+            secrets: answer.secrets.unwrap_or_default(),
+        })
+    }
+
+    /// Closes sessions; returns when the last connection has ended.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn close(
+        &mut self,
+        request: v1::CloseSessionsRequest,
+    ) -> Result<Vec<v1::Session>, Failure> {
+        Ok(settle(self.sessions.close_sessions(request).await)?.sessions)
+    }
+
+    /// Asks for new personal credentials.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn rotate(
+        &mut self,
+        request: v1::RotateSessionsRequest,
+    ) -> Result<Vec<v1::Session>, Failure> {
+        Ok(settle(self.sessions.rotate_sessions(request).await)?.sessions)
+    }
+
+    /// Versions, health and where things are.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn info(&mut self) -> Result<v1::GetInfoResponse, Failure> {
+        settle(self.daemon.get_info(v1::GetInfoRequest {}).await)
+    }
+
+    /// Has config and token read again.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn reload(&mut self) -> Result<v1::ReloadResponse, Failure> {
+        settle(self.daemon.reload(v1::ReloadRequest {}).await)
+    }
+
+    /// Asks the daemon to stop; returns before it has.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn shutdown(&mut self) -> Result<(), Failure> {
+        settle(self.daemon.shutdown(v1::ShutdownRequest {}).await).map(drop)
+    }
+}
+
+/// Whether secrets are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reveal {
+    /// Leave them out.
+    Nothing,
+    /// Password and URL.
+    Secrets,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Waits until the daemon gives the session up, which it doesn't by itself, and says why.
+    pub(crate) async fn ended(&mut self) -> Failure {
+        loop {
+            match self.stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Failure::failed("the session was closed"),
+                Err(status) => return Failure::from_status(&status),
+            }
+        }
+    }
+}
+
+fn settle<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Failure::from_status(&status))
+}
+
+fn incomplete() -> Failure {
+    Failure::failed("borealisd's answer lacks the session")
+        .with_hint("its version may differ from borealisctl's: see `borealisctl status`")
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or(version)
+}
+
+fn default_socket() -> Result<PathBuf, Failure> {
+    Paths::from_environment()
+        .map(|paths| paths.control_socket())
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::NoDaemon,
+                "can't tell where borealisd's socket is: neither a home nor a runtime directory is known",
+            )
+            .with_hint("name it with --socket, or set HOME or XDG_RUNTIME_DIR")
+        })
+}
+
+// --- why there is no daemon ---
+
+fn unreachable(path: &Path, named: bool, error: &io::Error) -> Failure {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).ok();
+    let me = rustix::process::geteuid().as_raw();
+    let failure = |message| Failure::new(Exit::NoDaemon, message);
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let whose = match metadata.as_ref().map(|m| m.uid()) {
+            Some(owner) if owner != me => format!("it belongs to another user (uid {owner})"),
+            _ => reason(error),
+        };
+        return failure(format!("can't use the control socket {shown}: {whose}")).with_hint(
+            "a daemon serves only the user who started it: start your own, and check --socket and BOREALIS_SOCKET",
+        );
+    }
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("borealisd is not running: there is no socket {shown}")
+        }
+        _ if metadata.is_some_and(|m| !m.file_type().is_socket()) => {
+            return failure(format!("{shown} is not a socket"))
+                .with_hint("check --socket and BOREALIS_SOCKET");
+        }
+        io::ErrorKind::ConnectionRefused => {
+            format!(
+                "borealisd is not running: nobody listens on {shown}, left behind by an earlier one"
+            )
+        }
+        _ => format!("can't reach borealisd at {shown}: {}", reason(error)),
+    };
+    failure(message).with_hint(start_hint(path, named))
+}
+
+fn start_hint(path: &Path, named: bool) -> String {
+    if named {
+        let path = crate::output::quote::sh(&path.to_string_lossy());
+        format!("start it with `borealisd --socket {path}`, or check --socket and BOREALIS_SOCKET")
+    } else if unit_is_installed() {
+        "start it with `systemctl --user start borealisd`".to_owned()
+    } else {
+        "start it with `borealisd`".to_owned()
+    }
+}
+
+/// Whether systemd's user manager would find the daemon's unit, by the search path of
+/// systemd.unit(5).
+fn unit_is_installed() -> bool {
+    let from_variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = from_variable("HOME");
+    let below_home = |rest: &str| home.as_ref().map(|home| home.join(rest));
+    let manager_runs = from_variable("XDG_RUNTIME_DIR")
+        .is_some_and(|runtime| runtime.join("systemd/private").exists());
+    let config = from_variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+    let data = from_variable("XDG_DATA_HOME").or_else(|| below_home(".local/share"));
+    let fixed = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(PathBuf::from);
+    manager_runs
+        && config
+            .into_iter()
+            .chain(data)
+            .chain(fixed)
+            .any(|dir| dir.join("systemd/user/borealisd.service").exists())
+}

@@ -1,0 +1,36 @@
+//! `close`: ends sessions.
+
+use std::time::Duration;
+
+use borealis_proto::v1;
+
+use super::{Context, Outcome, target};
+use crate::args::{CloseArgs, Format};
+
+pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
+    let request = v1::CloseSessionsRequest {
+        targets: target::several(&args.targets)?,
+        all: args.targets.all,
+        grace: (args.grace > Duration::ZERO)
+            .then(|| super::duration(args.grace))
+            .transpose()?,
+    };
+    let mut daemon = context.daemon().await?;
+    let spinner = context.output.spinner("closing".to_owned());
+    let closed = daemon.close(request).await;
+    drop(spinner);
+    let closed = closed?;
+    if context.output.format == Format::Table {
+        let lines: String = closed
+            .iter()
+            .map(|s| format!("closed {}\n", s.name))
+            .collect();
+        context.output.text(&lines)?;
+    } else {
+        context.output.sessions(&closed)?;
+    }
+    if closed.is_empty() {
+        context.output.note("no sessions were open");
+    }
+    Ok(0)
+}

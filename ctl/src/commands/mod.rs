@@ -1,0 +1,119 @@
+//! What each command asks the daemon and hands to [`crate::output`]: one file for each.
+
+mod close;
+mod completions;
+mod env;
+mod list;
+mod open;
+mod psql;
+mod reload;
+mod rotate;
+mod run;
+mod show;
+mod shutdown;
+mod status;
+mod target;
+mod url;
+
+use std::{path::Path, time::Duration};
+
+use borealis_proto::v1;
+
+use crate::{
+    args::{Cli, Command},
+    client::{Client, Held, Opened},
+    failure::Failure,
+    output::Output,
+};
+
+/// What a command ends with: the exit code, 0 but for a child's.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// What every command is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    socket: Option<&'a Path>,
+    /// Where it prints.
+    pub(crate) output: &'a Output,
+}
+
+// === impl Context ===
+
+impl Context<'_> {
+    /// The daemon.
+    ///
+    /// # Errors
+    /// When there is none.
+    async fn daemon(&self) -> Result<Client, Failure> {
+        Client::connect(self.socket).await
+    }
+}
+
+/// Runs what was typed.
+///
+/// # Errors
+/// The failure to print. Dropping the future abandons the command; what it asked of the
+/// daemon goes on.
+pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
+    let context = Context {
+        socket: cli.global.socket.as_deref(),
+        output,
+    };
+    match cli.command {
+        Command::Open(args) => open::run(context, args).await,
+        Command::List(args) => list::run(context, &args).await,
+        Command::Show(args) => show::run(context, &args).await,
+        Command::Close(args) => close::run(context, &args).await,
+        Command::Url(args) => url::run(context, &args).await,
+        Command::Env(args) => env::run(context, &args).await,
+        Command::Rotate(args) => rotate::run(context, &args).await,
+        Command::Psql(args) => psql::run(context, args).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Status => status::run(context).await,
+        Command::Reload => reload::run(context).await,
+        Command::Shutdown => shutdown::run(context).await,
+        Command::Completions { shell } => completions::run(context, shell),
+    }
+}
+
+// --- what several commands ask with ---
+
+fn access(write: bool) -> v1::Access {
+    if write {
+        v1::Access::ReadWrite
+    } else {
+        v1::Access::ReadOnly
+    }
+}
+
+fn duration(duration: Duration) -> Result<prost_types::Duration, Failure> {
+    prost_types::Duration::try_from(duration)
+        .map_err(|_| Failure::usage(format!("{} s is too long a time", duration.as_secs())))
+}
+
+/// A target as a person would say it.
+fn described(target: Option<&v1::Target>) -> String {
+    let Some(target) = target else {
+        return String::new();
+    };
+    [&target.name, &target.app, &target.addon]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("::")
+}
+
+/// Opens or joins a session for the time of a command, with a spinner meanwhile.
+async fn hold(
+    context: Context<'_>,
+    request: v1::UseSessionRequest,
+) -> Result<(Opened, Held), Failure> {
+    let mut daemon = context.daemon().await?;
+    daemon.check_version().await?;
+    let what = described(request.target.as_ref());
+    let spinner = context.output.spinner(format!("connecting to {what}"));
+    let held = daemon.hold(request).await;
+    drop(spinner);
+    held
+}

@@ -1,0 +1,73 @@
+//! `open`: a session that stays.
+
+use std::time::Duration;
+
+use borealis_proto::v1;
+
+use super::{Context, Outcome, target};
+use crate::{
+    args::{OpenArgs, RoleArg},
+    client::Opened,
+    failure::Failure,
+    output::session::View,
+};
+
+pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
+    let target = target::one(&args.target)?;
+    let wait = (!args.no_wait).then_some(args.timeout);
+    let request = v1::OpenSessionRequest {
+        target: Some(target),
+        access: super::access(args.write_access).into(),
+        role: match args.role {
+            RoleArg::Personal => v1::Role::Personal,
+            RoleArg::App => v1::Role::App,
+        }
+        .into(),
+        mode: if args.passthrough {
+            v1::Mode::Passthrough
+        } else {
+            v1::Mode::Managed
+        }
+        .into(),
+        port: args.port.map_or(0, u32::from),
+        name: args.name.unwrap_or_default(),
+        expires_in: args.lifetime.map(super::duration).transpose()?,
+        wait: wait.map(super::duration).transpose()?,
+    };
+    let mut daemon = context.daemon().await?;
+    daemon.check_version().await?;
+    let what = super::described(request.target.as_ref());
+    let spinner = context.output.spinner(format!("opening {what}"));
+    let opened = daemon.open(request).await;
+    drop(spinner);
+    let opened = opened?;
+    context.output.session(&opened, View::Connect)?;
+    match wait {
+        Some(waited) if opened.session.state() != v1::State::Up => Err(not_up(&opened, waited)),
+        _ => Ok(0),
+    }
+}
+
+/// Why the session isn't up, and that it stays.
+fn not_up(opened: &Opened, waited: Duration) -> Failure {
+    let session = &opened.session;
+    let name = &session.name;
+    let why = match &session.last_error {
+        Some(error) => error.message.clone(),
+        None if !session.step.is_empty() => session.step.clone(),
+        None => "the daemon gave no reason".to_owned(),
+    };
+    let message = if session.state() == v1::State::Failed {
+        format!("{name} can't be brought up: {why}")
+    } else {
+        format!("{name} is not up after {} s: {why}", waited.as_secs_f64())
+    };
+    let stays = format!(
+        "the session stays; `borealisctl show {name}` shows how it fares, `borealisctl close {name}` ends it"
+    );
+    let hint = match &session.last_error {
+        Some(error) if !error.hint.is_empty() => format!("{}; {stays}", error.hint),
+        _ => stays,
+    };
+    Failure::failed(message).with_hint(hint)
+}

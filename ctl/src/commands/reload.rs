@@ -1,0 +1,9 @@
+//! `reload`: config and token are read again.
+
+use super::{Context, Outcome};
+
+pub(super) async fn run(context: Context<'_>) -> Outcome {
+    let changes = context.daemon().await?.reload().await?;
+    context.output.changes(&changes)?;
+    Ok(0)
+}

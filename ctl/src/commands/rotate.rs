@@ -1,0 +1,38 @@
+//! `rotate`: new personal credentials.
+
+use borealis_proto::v1;
+
+use super::{Context, Outcome, target};
+use crate::args::{Format, RotateArgs};
+
+pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
+    let request = v1::RotateSessionsRequest {
+        targets: target::several(&args.targets)?,
+        all: args.targets.all,
+    };
+    let mut daemon = context.daemon().await?;
+    let spinner = context
+        .output
+        .spinner("asking for new credentials".to_owned());
+    let rotated = daemon.rotate(request).await;
+    drop(spinner);
+    let rotated = rotated?;
+    if context.output.format == Format::Table {
+        let line = |session: &v1::Session| match &session.credential {
+            Some(credential) => format!(
+                "rotated {}: new connections use credential {}\n",
+                session.name, credential.generation
+            ),
+            None => format!("rotated {}\n", session.name),
+        };
+        context
+            .output
+            .text(&rotated.iter().map(line).collect::<String>())?;
+    } else {
+        context.output.sessions(&rotated)?;
+    }
+    if rotated.is_empty() {
+        context.output.note("no sessions are open");
+    }
+    Ok(0)
+}

@@ -1,0 +1,58 @@
+//! From what was typed to what is asked for.
+
+use borealis_proto::v1;
+
+use crate::{
+    args::{TargetArgs, TargetsArgs},
+    failure::Failure,
+};
+
+/// One target.
+///
+/// # Errors
+/// A usage failure where nothing was named.
+pub(crate) fn one(args: &TargetArgs) -> Result<v1::Target, Failure> {
+    let target = v1::Target {
+        name: args.target.clone().unwrap_or_default(),
+        app: args.app.clone().unwrap_or_default(),
+        addon: args.addon.clone().unwrap_or_default(),
+    };
+    if target == v1::Target::default() {
+        return Err(Failure::usage("no app, add-on or session was named").with_hint(
+            "name an app (`sushi` or --app sushi), an add-on (`sushi::ATTACHMENT` or --addon NAME) or an open session",
+        ));
+    }
+    Ok(target)
+}
+
+/// Several targets; none where all were asked for.
+///
+/// # Errors
+/// A usage failure where neither one nor all were named.
+pub(crate) fn several(args: &TargetsArgs) -> Result<Vec<v1::Target>, Failure> {
+    if args.all {
+        return Ok(Vec::new());
+    }
+    // With --app or --addon beside it, a single name is part of the same target.
+    if args.app.is_some() || args.addon.is_some() {
+        if args.names.len() > 1 {
+            return Err(Failure::usage("--app and --addon go with one name at most")
+                .with_hint("name the sessions only, as `borealisctl list` shows them"));
+        }
+        let target = TargetArgs {
+            target: args.names.first().cloned(),
+            app: args.app.clone(),
+            addon: args.addon.clone(),
+        };
+        return Ok(vec![one(&target)?]);
+    }
+    if args.names.is_empty() {
+        return Err(Failure::usage("no session was named")
+            .with_hint("name one or more (`borealisctl list` shows them), or say --all"));
+    }
+    let target = |name: &String| v1::Target {
+        name: name.clone(),
+        ..v1::Target::default()
+    };
+    Ok(args.names.iter().map(target).collect())
+}

@@ -1,0 +1,88 @@
+//! `list --watch`: the table in its place on a terminal, one result after the other elsewhere.
+
+use std::io::{self, IsTerminal as _};
+
+use borealis_proto::v1;
+
+use super::Output;
+use crate::{args::Format, failure::Failure};
+
+/// Where a watched list is shown.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    in_place: bool,
+    lines: usize,
+    shown: usize,
+}
+
+// === impl Output ===
+
+impl Output {
+    /// A screen on standard output.
+    pub(crate) fn screen(&self) -> Screen {
+        Screen {
+            in_place: self.format == Format::Table && io::stdout().is_terminal(),
+            lines: 0,
+            shown: 0,
+        }
+    }
+}
+
+// === impl Screen ===
+
+impl Screen {
+    /// Whether what is shown grows old without a change.
+    pub(crate) fn shows_ages(&self) -> bool {
+        self.in_place
+    }
+
+    /// Shows the sessions of this moment.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub(crate) fn show(
+        &mut self,
+        output: &Output,
+        sessions: &[v1::Session],
+    ) -> Result<(), Failure> {
+        if self.in_place {
+            let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+            let columns = size
+                .map(|size| usize::from(size.ws_col))
+                .filter(|&width| width > 0);
+            let rows = size
+                .map(|size| usize::from(size.ws_row))
+                .filter(|&rows| rows > 1);
+            let table = output.session_table(sessions, columns);
+            // What is taller than the terminal could not be painted over.
+            let table: Vec<&str> = table
+                .lines()
+                .take(rows.map_or(usize::MAX, |r| r - 1))
+                .collect();
+            let up = match self.lines {
+                0 => String::new(),
+                lines => format!("\x1b[{lines}A"),
+            };
+            self.lines = table.len();
+            return output.text(&format!("{up}\r\x1b[J{}\n", table.join("\n")));
+        }
+        let first = self.shown == 0;
+        self.shown += 1;
+        match output.format {
+            Format::Json => output.sessions_on_a_line(sessions),
+            Format::Yaml => {
+                output.text("---\n")?;
+                output.sessions(sessions)
+            }
+            Format::Table | Format::Csv => {
+                if !first {
+                    output.text("\n")?;
+                }
+                match output.format {
+                    Format::Table => output.text(&output.session_table(sessions, None)),
+                    _ => output.sessions(sessions),
+                }
+            }
+        }
+    }
+}

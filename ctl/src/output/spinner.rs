@@ -1,0 +1,34 @@
+//! A line on the terminal that says what is being waited for.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shown until dropped.
+#[derive(Debug)]
+pub(crate) struct Spinner(Option<ProgressBar>);
+
+// === impl Spinner ===
+
+impl Spinner {
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn start(text: String) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(text);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(Some(bar))
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Times, as programs and as people read them.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// RFC 3339 in UTC, to the second. `None` where the daemon sent no time, or none that exists.
+pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    let time = timestamp(time?)?;
+    Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// How long ago `time` was: `12s`, `3m`, `2h05m`, `4d`.
+pub(crate) fn since(time: Option<&prost_types::Timestamp>, now: Timestamp) -> Option<String> {
+    Some(short(now.duration_since(timestamp(time?)?)))
+}
+
+/// How long it is until `time`, in the same form.
+pub(crate) fn until(time: Option<&prost_types::Timestamp>, now: Timestamp) -> Option<String> {
+    Some(short(timestamp(time?)?.duration_since(now)))
+}
+
+fn timestamp(time: &prost_types::Timestamp) -> Option<Timestamp> {
+    Timestamp::new(time.seconds, time.nanos).ok()
+}
+
+fn short(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m"),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m"),
+            (3600, "1h00m"),
+            (7500, "2h05m"),
+            (400_000, "4d"),
+        ] {
+            assert_eq!(short(SignedDuration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn times_are_utc_to_the_second() {
+        let time = prost_types::Timestamp {
+            seconds: 1_795_000_000,
+            nanos: 999_999_999,
+        };
+        assert_eq!(
+            rfc3339(Some(&time)).as_deref(),
+            Some("2026-11-18T11:06:40Z")
+        );
+        assert_eq!(rfc3339(None), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Logging in: with nothing where the daemon knows the OS user, else with a password, as the
+//! database itself asks for it on a session that passes it through.
+
+use std::{io, sync::OnceLock};
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::{
+    authentication::{
+        md5_hash,
+        sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
+    },
+    message::{backend::Message, frontend},
+};
+
+use super::{
+    Job, complaint,
+    connection::{CancelKey, Connection},
+};
+use crate::{failure::Failure, output::Output};
+
+/// Logs in; leaves the connection ready for a query.
+pub(super) async fn log_in(
+    connection: &mut Connection,
+    job: &Job,
+    output: &Output,
+    key: &OnceLock<CancelKey>,
+) -> Result<(), Failure> {
+    let parameters = [
+        ("user", job.user.as_str()),
+        ("database", &job.database),
+        ("application_name", "borealisctl"),
+        ("client_encoding", "UTF8"),
+    ];
+    connection
+        .send(|out| frontend::startup_message(parameters, out))
+        .await?;
+    loop {
+        match connection.incoming.next().await? {
+            Message::AuthenticationCleartextPassword => {
+                send_password(connection, job.password.as_bytes()).await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let hash = md5_hash(job.user.as_bytes(), job.password.as_bytes(), body.salt());
+                send_password(connection, hash.as_bytes()).await?;
+            }
+            Message::AuthenticationSasl(body) => {
+                let offered = body
+                    .mechanisms()
+                    .any(|mechanism| Ok(mechanism == SCRAM_SHA_256))
+                    .map_err(|error| broken(&error))?;
+                if !offered {
+                    return Err(unsupported());
+                }
+                scram(connection, job).await?;
+            }
+            Message::AuthenticationOk | Message::ParameterStatus(_) => {}
+            Message::BackendKeyData(body) => {
+                // Set once for each connection, and there is one.
+                let _ = key.set(CancelKey {
+                    process: body.process_id(),
+                    secret: body.secret_key(),
+                });
+            }
+            Message::NoticeResponse(body) => output.notice(&complaint::notice(&body)?),
+            Message::ErrorResponse(body) => {
+                return Err(complaint::failure(body.fields(), "", job.access)?);
+            }
+            Message::ReadyForQuery(_) => return Ok(()),
+            _ => return Err(unsupported()),
+        }
+    }
+}
+
+async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(), Failure> {
+    connection
+        .send(|out| frontend::password_message(password, out))
+        .await
+}
+
+async fn scram(connection: &mut Connection, job: &Job) -> Result<(), Failure> {
+    let mut scram = ScramSha256::new(job.password.as_bytes(), ChannelBinding::unsupported());
+    let first =
+        |out: &mut BytesMut| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out);
+    connection.send(first).await?;
+    loop {
+        match connection.incoming.next().await? {
+            Message::AuthenticationSaslContinue(body) => {
+                scram.update(body.data()).map_err(|error| broken(&error))?;
+                connection
+                    .send(|out| frontend::sasl_response(scram.message(), out))
+                    .await?;
+            }
+            Message::AuthenticationSaslFinal(body) => {
+                return scram.finish(body.data()).map_err(|error| broken(&error));
+            }
+            Message::ErrorResponse(body) => {
+                return Err(complaint::failure(body.fields(), "", job.access)?);
+            }
+            _ => return Err(unsupported()),
+        }
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure::failed(format!("logging in to the database went wrong: {error}"))
+}
+
+fn unsupported() -> Failure {
+    Failure::failed("the database asks for a way of logging in that borealisctl doesn't know")
+        .with_hint("use a session without --passthrough: borealisd then logs in for you")
+}

@@ -1,0 +1,85 @@
+//! Time that goes on while the machine sleeps.
+//!
+//! `std::time::Instant` stands still during a suspend on Linux, so whatever ages at the
+//! provider's side (a grant, a credential) is measured with [`Moment`] instead. Timers stay
+//! tokio's; who owns one compares moments when it fires.
+
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// A point in time since the machine was booted; only differences mean anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+/// The clock that counts suspend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock;
+
+// === impl Clock ===
+
+impl Clock {
+    /// The moment that it is. Never runs backwards.
+    pub fn now() -> Moment {
+        // macOS' monotonic clock counts sleep; Linux has one apart that does.
+        #[cfg(target_os = "linux")]
+        const ID: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        const ID: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let now = rustix::time::clock_gettime(ID);
+        Moment(Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or_default(),
+            u32::try_from(now.tv_nsec).unwrap_or_default(),
+        ))
+    }
+}
+
+// === impl Moment ===
+
+impl Moment {
+    /// So long after boot; for simulations.
+    pub const fn since_boot(duration: Duration) -> Self {
+        Self(duration)
+    }
+
+    /// The time from `earlier` to this moment; zero where `earlier` is the later one.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The time from this moment until now.
+    pub fn elapsed(self) -> Duration {
+        Clock::now().since(self)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_never_go_below_zero() {
+        let now = Clock::now();
+        let later = now + Duration::from_secs(5);
+        assert_eq!(later.since(now), Duration::from_secs(5));
+        assert_eq!(now.since(later), Duration::ZERO);
+        assert!(Clock::now() >= now);
+    }
+}

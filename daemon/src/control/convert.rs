@@ -1,0 +1,265 @@
+//! Between the API's messages and the daemon's values.
+
+use std::time::Duration;
+
+use borealis_proto::v1;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use prost_types::Any;
+use secrecy::ExposeSecret as _;
+use tonic::{Code, Status};
+
+use crate::{
+    machine::Phase,
+    model::{Access, Cause, Class, Mode, Role, SessionName, Target},
+    session::Counters,
+    supervisor::{Lifetime, OpenRequest, Selection, View},
+};
+
+/// The host that clients are told.
+const HOST: &str = "127.0.0.1";
+
+/// All that RFC 3986 doesn't call unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A cause as a gRPC status, with the failure as its details.
+pub(super) fn status(cause: &Cause) -> Status {
+    let failure = failure(cause);
+    let code = match cause.row().class {
+        Class::Usage => Code::InvalidArgument,
+        Class::Login => Code::Unauthenticated,
+        Class::NotFound => Code::NotFound,
+        Class::Unavailable => Code::FailedPrecondition,
+        Class::Operation => match cause {
+            Cause::NameTaken { .. } => Code::AlreadyExists,
+            Cause::DaemonStopping => Code::Unavailable,
+            _ => Code::Aborted,
+        },
+    };
+    let details = tonic_types::pb::Status {
+        code: code as i32,
+        message: failure.message.clone(),
+        details: vec![Any {
+            type_url: "type.googleapis.com/borealis.control.v1.Failure".into(),
+            value: prost::Message::encode_to_vec(&failure),
+        }],
+    };
+    let details = prost::Message::encode_to_vec(&details);
+    Status::with_details(code, failure.message, details.into())
+}
+
+/// A cause as the API shows it.
+pub(super) fn failure(cause: &Cause) -> v1::Failure {
+    let row = cause.row();
+    let class = match row.class {
+        Class::Operation => v1::FailureClass::Operation,
+        Class::Usage => v1::FailureClass::Usage,
+        Class::Login => v1::FailureClass::Login,
+        Class::NotFound => v1::FailureClass::NotFound,
+        Class::Unavailable => v1::FailureClass::Unavailable,
+    };
+    v1::Failure {
+        code: row.code.into(),
+        class: class.into(),
+        message: row.sentence,
+        hint: row.hint,
+    }
+}
+
+pub(super) fn target(target: Option<v1::Target>) -> Result<Target, Cause> {
+    let v1::Target { name, app, addon } = target.unwrap_or_default();
+    Target::from_parts(&name, &app, &addon).ok_or(Cause::TargetMissing)
+}
+
+pub(super) fn selection(targets: Vec<v1::Target>, all: bool) -> Result<Selection, Cause> {
+    match (targets.is_empty(), all) {
+        (true, true) => Ok(Selection::All),
+        (false, false) => {
+            let targets = targets.into_iter().map(|typed| target(Some(typed)));
+            Ok(Selection::Targets(targets.collect::<Result<_, _>>()?))
+        }
+        _ => Err(Cause::InvalidRequest {
+            problem: "name sessions, or say that all are meant, but not both".into(),
+        }),
+    }
+}
+
+pub(super) fn open_request(request: v1::OpenSessionRequest) -> Result<OpenRequest, Cause> {
+    let expires_at = match request.expires_in.as_ref() {
+        Some(expires_in) => Some(expiry(duration(expires_in)?)?),
+        None => None,
+    };
+    Ok(OpenRequest {
+        role: role(request.role()),
+        access: access(request.access()),
+        mode: mode(request.mode()),
+        port: port(request.port)?,
+        name: session_name(&request.name)?,
+        target: target(request.target)?,
+        expires_at,
+        lifetime: Lifetime::Kept,
+    })
+}
+
+pub(super) fn use_request(request: v1::UseSessionRequest) -> Result<OpenRequest, Cause> {
+    open_request(v1::OpenSessionRequest {
+        access: request.access,
+        role: request.role,
+        port: request.port,
+        target: request.target,
+        ..Default::default()
+    })
+}
+
+/// A duration that a client sent.
+pub(super) fn duration(duration: &prost_types::Duration) -> Result<Duration, Cause> {
+    Duration::try_from(*duration).map_err(|_| Cause::InvalidRequest {
+        problem: "a duration can't be negative".into(),
+    })
+}
+
+pub(super) fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: timestamp.as_second(),
+        nanos: timestamp.subsec_nanosecond(),
+    }
+}
+
+pub(super) fn session(view: &View) -> v1::Session {
+    let status = &view.status;
+    let resolved = status.resolved.clone();
+    let (app, addon, attachment) = resolved
+        .map(|resolved| (resolved.app, resolved.addon, resolved.attachment))
+        .unwrap_or_default();
+    v1::Session {
+        name: view.name.to_string(),
+        app,
+        addon,
+        attachment,
+        role: match view.role {
+            Role::Personal => v1::Role::Personal,
+            Role::App => v1::Role::App,
+        }
+        .into(),
+        access: match view.access {
+            Access::ReadOnly => v1::Access::ReadOnly,
+            Access::ReadWrite => v1::Access::ReadWrite,
+        }
+        .into(),
+        mode: match view.mode {
+            Mode::Managed => v1::Mode::Managed,
+            Mode::Passthrough => v1::Mode::Passthrough,
+        }
+        .into(),
+        state: match status.phase {
+            Phase::Opening => v1::State::Opening,
+            Phase::Up => v1::State::Up,
+            Phase::Reconnecting => v1::State::Reconnecting,
+            Phase::Failed => v1::State::Failed,
+            Phase::Closing => v1::State::Closing,
+        }
+        .into(),
+        since: Some(timestamp(status.since)),
+        host: HOST.into(),
+        port: view.port.into(),
+        socket_dir: view.socket_dir.display().to_string(),
+        database: status.database.clone().unwrap_or_default(),
+        user: view.user().unwrap_or_default().to_owned(),
+        connections: Some(connections(&view.counters)),
+        bytes: Some(v1::ByteCounts {
+            sent: view.counters.sent(),
+            received: view.counters.received(),
+        }),
+        credential: status.credential.as_ref().map(|credential| v1::Credential {
+            generation: credential.generation.0,
+            issued_at: Some(timestamp(credential.issued_at)),
+            rotates_at: credential.rotates_at.map(timestamp),
+        }),
+        expires_at: view.expires_at.map(timestamp),
+        last_error: status.last_error.as_ref().map(failure),
+        step: status.step.clone(),
+        declared: view.declared,
+        transient: view.transient,
+    }
+}
+
+pub(super) fn connections(counters: &Counters) -> v1::ConnectionCounts {
+    v1::ConnectionCounts {
+        active: counters.active(),
+        total: counters.total(),
+    }
+}
+
+/// What a client needs beside the session; empty while that isn't known.
+pub(super) fn secrets(view: &View) -> v1::Secrets {
+    let (Some(user), Some(password)) = (view.user(), &view.password) else {
+        return v1::Secrets::default();
+    };
+    let password = password.expose_secret();
+    let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
+    let database = view.status.database.as_deref().unwrap_or_default();
+    v1::Secrets {
+        password: password.to_owned(),
+        url: format!(
+            "postgres://{}:{}@{HOST}:{}/{}",
+            encode(user),
+            encode(password),
+            view.port,
+            encode(database)
+        ),
+    }
+}
+
+fn expiry(after: Duration) -> Result<Timestamp, Cause> {
+    Timestamp::now()
+        .checked_add(after)
+        .map_err(|_| Cause::InvalidRequest {
+            problem: "a session can't be opened for that long".into(),
+        })
+}
+
+fn role(role: v1::Role) -> Role {
+    match role {
+        v1::Role::App => Role::App,
+        v1::Role::Personal | v1::Role::Unspecified => Role::Personal,
+    }
+}
+
+fn access(access: v1::Access) -> Access {
+    match access {
+        v1::Access::ReadWrite => Access::ReadWrite,
+        v1::Access::ReadOnly | v1::Access::Unspecified => Access::ReadOnly,
+    }
+}
+
+fn mode(mode: v1::Mode) -> Mode {
+    match mode {
+        v1::Mode::Passthrough => Mode::Passthrough,
+        v1::Mode::Managed | v1::Mode::Unspecified => Mode::Managed,
+    }
+}
+
+fn port(port: u32) -> Result<Option<u16>, Cause> {
+    match u16::try_from(port) {
+        Ok(0) => Ok(None),
+        Ok(port) => Ok(Some(port)),
+        Err(_) => Err(Cause::InvalidRequest {
+            problem: format!("{port} is no TCP port"),
+        }),
+    }
+}
+
+fn session_name(name: &str) -> Result<Option<SessionName>, Cause> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    SessionName::parse(name)
+        .map(Some)
+        .map_err(|error| Cause::InvalidRequest {
+            problem: error.to_string(),
+        })
+}

@@ -1,0 +1,138 @@
+//! `DaemonService`: the daemon itself.
+
+use std::{path::PathBuf, sync::Arc};
+
+use borealis_proto::{
+    API_VERSION,
+    v1::{self, daemon_service_server::DaemonService},
+};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{Services, convert};
+use crate::{
+    machine::Phase,
+    reload::Reloader,
+    supervisor::{Handle, Picture},
+};
+
+/// Facts of this process that don't change.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Its config file, whether there or not.
+    pub config_file: PathBuf,
+    /// Where it keeps what survives.
+    pub state_dir: PathBuf,
+    /// Where sockets and libpq's files are.
+    pub runtime_dir: PathBuf,
+    /// What was found wrong at the start.
+    pub problems: Vec<v1::Failure>,
+}
+
+pub(super) struct Daemon {
+    handle: Handle,
+    about: About,
+    reloader: Arc<Reloader>,
+    shutdown: CancellationToken,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+// === impl Daemon ===
+
+impl Daemon {
+    pub(super) fn new(services: &Services) -> Self {
+        Self {
+            handle: services.sessions.clone(),
+            about: services.about.clone(),
+            reloader: Arc::clone(&services.reloader),
+            shutdown: services.shutdown.clone(),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl DaemonService for Daemon {
+    async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Answer<v1::GetInfoResponse> {
+        let watch = self.handle.watch();
+        let picture = watch.borrow();
+        let (health, reasons) = health(&picture, &self.about.problems);
+        let up = picture
+            .sessions
+            .iter()
+            .filter(|view| view.status.phase == Phase::Up)
+            .count();
+        let mut connections = v1::ConnectionCounts::default();
+        for view in &picture.sessions {
+            let counts = convert::connections(&view.counters);
+            connections.active += counts.active;
+            connections.total += counts.total;
+        }
+        let text = |path: &PathBuf| path.display().to_string();
+        Ok(Response::new(v1::GetInfoResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            api_version: API_VERSION.into(),
+            pid: std::process::id(),
+            started_at: Some(convert::timestamp(self.about.started_at)),
+            socket: text(&self.about.socket),
+            config_file: text(&self.about.config_file),
+            state_dir: text(&self.about.state_dir),
+            runtime_dir: text(&self.about.runtime_dir),
+            health: health.into(),
+            reasons,
+            sessions: u32::try_from(picture.sessions.len()).unwrap_or(u32::MAX),
+            sessions_up: u32::try_from(up).unwrap_or(u32::MAX),
+            connections: Some(connections),
+        }))
+    }
+
+    async fn reload(&self, _: Request<v1::ReloadRequest>) -> Answer<v1::ReloadResponse> {
+        let reloaded = self
+            .reloader
+            .reload()
+            .await
+            .map_err(|cause| convert::status(&cause))?;
+        Ok(Response::new(v1::ReloadResponse {
+            opened: reloaded.opened,
+            closed: reloaded.closed,
+            changed: reloaded.changed,
+        }))
+    }
+
+    async fn shutdown(&self, _: Request<v1::ShutdownRequest>) -> Answer<v1::ShutdownResponse> {
+        tracing::info!("asked to shut down");
+        self.shutdown.cancel();
+        Ok(Response::new(v1::ShutdownResponse {}))
+    }
+}
+
+/// The daemon's health, and a reason for each thing that is not as it should be.
+fn health(picture: &Picture, problems: &[v1::Failure]) -> (v1::Health, Vec<v1::Failure>) {
+    let mut health = v1::Health::Ok;
+    let mut reasons: Vec<_> = problems.to_vec();
+    reasons.extend(picture.problems.iter().map(convert::failure));
+    if !reasons.is_empty() {
+        health = v1::Health::Warning;
+    }
+    for view in &picture.sessions {
+        let Some(cause) = &view.status.last_error else {
+            continue;
+        };
+        health = match view.status.phase {
+            Phase::Failed => v1::Health::Failing,
+            _ if health == v1::Health::Failing => health,
+            _ => v1::Health::Warning,
+        };
+        let failure = convert::failure(cause);
+        reasons.push(v1::Failure {
+            message: format!("session {}: {}", view.name, failure.message),
+            ..failure
+        });
+    }
+    (health, reasons)
+}

@@ -1,0 +1,85 @@
+//! The control API on its Unix socket. The only importer of tonic: requests become calls of
+//! the supervisor's handle, causes become statuses.
+
+mod convert;
+mod daemon;
+mod sessions;
+mod socket;
+
+use std::sync::Arc;
+
+use borealis_proto::v1::{
+    daemon_service_server::DaemonServiceServer, session_service_server::SessionServiceServer,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+pub use daemon::About;
+pub use socket::{ClaimError, Socket};
+
+use crate::{reload::Reloader, supervisor};
+
+/// What the API is served from.
+pub struct Services {
+    /// The sessions.
+    pub sessions: supervisor::Handle,
+    /// Facts of this process.
+    pub about: About,
+    /// Reads config and token again.
+    pub reloader: Arc<Reloader>,
+    /// Stops the daemon.
+    pub shutdown: tokio_util::sync::CancellationToken,
+}
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The server.
+    #[error("the control API's server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Its reflection.
+    #[error("the control API can't be described: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves until `stop` completes, and then until open calls have ended.
+///
+/// # Errors
+/// What keeps the server from being set up.
+pub async fn serve(
+    socket: Socket,
+    services: Services,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let session_service =
+        SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
+    let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
+    health
+        .set_serving::<SessionServiceServer<sessions::Sessions>>()
+        .await;
+    health
+        .set_serving::<DaemonServiceServer<daemon::Daemon>>()
+        .await;
+    let (connections, incoming) = tokio::sync::mpsc::channel(16);
+    let accepting = tokio::spawn(socket.accept(connections));
+    let served = Server::builder()
+        .add_service(session_service)
+        .add_service(daemon_service)
+        .add_service(health_service)
+        .add_service(reflection_builder().build_v1()?)
+        .add_service(reflection_builder().build_v1alpha()?)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
+        .await;
+    accepting.abort();
+    // The socket file goes with the task.
+    let _ = accepting.await;
+    Ok(served?)
+}
+
+/// Reflection is served in both of its versions: clients of some age ask for the older.
+fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(borealis_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,174 @@
+//! `SessionService`: a short method for each call.
+
+use std::{pin::Pin, time::Duration};
+
+use borealis_proto::v1::{self, session_service_server::SessionService};
+use tokio::sync::mpsc;
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, WatchStream},
+};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::{
+    model::Cause,
+    supervisor::{Handle, Opened, View},
+};
+
+/// Wait of a `UseSession` that names none.
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+
+pub(super) struct Sessions {
+    handle: Handle,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+// === impl Sessions ===
+
+impl Sessions {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    type UseSessionStream = Streaming<v1::UseSessionResponse>;
+    type WatchSessionsStream = Streaming<v1::WatchSessionsResponse>;
+
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Answer<v1::OpenSessionResponse> {
+        let request = request.into_inner();
+        let wait = request
+            .wait
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
+        let request = convert::open_request(request).map_err(refused)?;
+        let Opened { view, created } = self.handle.open(request, wait).await.map_err(refused)?;
+        Ok(Response::new(v1::OpenSessionResponse {
+            session: Some(convert::session(&view)),
+            secrets: Some(convert::secrets(&view)),
+            created,
+        }))
+    }
+
+    async fn use_session(
+        &self,
+        request: Request<v1::UseSessionRequest>,
+    ) -> Answer<Self::UseSessionStream> {
+        let request = request.into_inner();
+        let wait = request
+            .wait
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
+        let request = convert::use_request(request).map_err(refused)?;
+        let held = self
+            .handle
+            .use_session(request, wait.unwrap_or(DEFAULT_WAIT))
+            .await
+            .map_err(refused)?;
+        let first = v1::UseSessionResponse {
+            session: Some(convert::session(&held.view)),
+            secrets: Some(convert::secrets(&held.view)),
+        };
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            // The session is in use until the client hangs up.
+            if sender.send(Ok(first)).await.is_ok() {
+                sender.closed().await;
+            }
+            drop(held);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<v1::ListSessionsRequest>,
+    ) -> Answer<v1::ListSessionsResponse> {
+        let sessions = sessions(&self.handle.watch().borrow().sessions);
+        Ok(Response::new(v1::ListSessionsResponse { sessions }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<v1::GetSessionRequest>,
+    ) -> Answer<v1::GetSessionResponse> {
+        let v1::GetSessionRequest { target, reveal } = request.into_inner();
+        let target = convert::target(target).map_err(refused)?;
+        let view = self.handle.find(target).await.map_err(refused)?;
+        Ok(Response::new(v1::GetSessionResponse {
+            session: Some(convert::session(&view)),
+            secrets: reveal.then(|| convert::secrets(&view)),
+        }))
+    }
+
+    async fn close_sessions(
+        &self,
+        request: Request<v1::CloseSessionsRequest>,
+    ) -> Answer<v1::CloseSessionsResponse> {
+        let v1::CloseSessionsRequest {
+            targets,
+            all,
+            grace,
+        } = request.into_inner();
+        let grace = grace
+            .as_ref()
+            .map(convert::duration)
+            .transpose()
+            .map_err(refused)?;
+        let selection = convert::selection(targets, all).map_err(refused)?;
+        let closed = self
+            .handle
+            .close(selection, grace.unwrap_or_default())
+            .await
+            .map_err(refused)?;
+        Ok(Response::new(v1::CloseSessionsResponse {
+            sessions: sessions(&closed),
+        }))
+    }
+
+    async fn rotate_sessions(
+        &self,
+        request: Request<v1::RotateSessionsRequest>,
+    ) -> Answer<v1::RotateSessionsResponse> {
+        let v1::RotateSessionsRequest { targets, all } = request.into_inner();
+        let selection = convert::selection(targets, all).map_err(refused)?;
+        let rotated = self.handle.rotate(selection).await.map_err(refused)?;
+        Ok(Response::new(v1::RotateSessionsResponse {
+            sessions: sessions(&rotated),
+        }))
+    }
+
+    async fn watch_sessions(
+        &self,
+        _: Request<v1::WatchSessionsRequest>,
+    ) -> Answer<Self::WatchSessionsStream> {
+        let pictures = WatchStream::new(self.handle.watch());
+        let stream = pictures.map(|picture| {
+            Ok(v1::WatchSessionsResponse {
+                revision: picture.revision,
+                sessions: sessions(&picture.sessions),
+            })
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn sessions(views: &[View]) -> Vec<v1::Session> {
+    views.iter().map(convert::session).collect()
+}
+
+fn refused(cause: Cause) -> Status {
+    tracing::info!(%cause, "a request was refused");
+    convert::status(&cause)
+}

@@ -1,0 +1,344 @@
+//! What sessions ask for credentials: targets resolved, leases held, renewed and shared.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use super::{
+    app_user,
+    caller::Caller,
+    flight::locked,
+    grant::{Grant, YOUNG},
+    lease::{Leases, RotationInterval},
+    resolve,
+    token::{Reading, TokenSources},
+};
+use crate::{
+    model::{
+        Access, Cause, DatabaseCredential, Generation, Lease, Resolved, SshCredential, Target,
+    },
+    provider::{Failure, Provider, Waiting, wire::Account},
+};
+
+/// A lease of the personal SSH user.
+pub type SshLease = Arc<Lease<SshCredential>>;
+/// A lease of a database user.
+pub type DatabaseLease = Arc<Lease<DatabaseCredential>>;
+
+/// Whose database user, of what, with which rights: what a lease is shared by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DatabaseKey {
+    /// The user's own role.
+    Personal {
+        /// The add-on's name.
+        addon: String,
+        /// Each of the two has a role of its own.
+        access: Access,
+    },
+    /// The app's user, from its config variable.
+    App {
+        /// The app's name.
+        app: String,
+        /// The attachment's name.
+        attachment: String,
+        /// Reader or writer.
+        access: Access,
+    },
+}
+
+/// What the broker takes from the configuration and the environment.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerSettings {
+    /// Where the user's token may be.
+    pub tokens: TokenSources,
+    /// How often personal credentials are renewed by the timer.
+    pub rotation: RotationInterval,
+}
+
+/// Owns the leases, the grants and the token. Has no timers of its own: sessions ask for a
+/// newer lease when theirs is due or refused. Nothing of it is ever on disk.
+pub struct Broker {
+    caller: Arc<Caller>,
+    ssh: Leases<String, SshCredential>,
+    database: Leases<DatabaseKey, DatabaseCredential>,
+    rotation: Mutex<RotationInterval>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Asks nobody before it is asked. To be called within the runtime that it is to work in.
+    pub fn new(provider: Provider, settings: BrokerSettings) -> Arc<Self> {
+        let tracker = TaskTracker::new();
+        Arc::new(Self {
+            caller: Arc::new(Caller::new(
+                Arc::new(provider),
+                settings.tokens,
+                tracker.clone(),
+                YOUNG,
+            )),
+            ssh: Leases::new(tracker.clone()),
+            database: Leases::new(tracker.clone()),
+            rotation: Mutex::new(settings.rotation),
+            tracker,
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// What `target` is at the provider. May be dropped at any time.
+    ///
+    /// # Errors
+    /// That nothing or too much fits, that the user isn't logged in, or that the Heroku API
+    /// doesn't say.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, Cause> {
+        self.caller
+            .with_token(async |token| resolve::resolve(&self.caller.provider, &token, target).await)
+            .await
+    }
+
+    /// A lease of the personal SSH user that is newer than `after`; with `None` whatever is
+    /// held. Renewals are shared by all who ask, and go on when the future is dropped. A
+    /// failure is the answer of all who wait and is forgotten with it.
+    ///
+    /// # Errors
+    /// Why the provider issues none.
+    pub async fn ssh(&self, addon: &str, after: Option<Generation>) -> Result<SshLease, Cause> {
+        let renew = || {
+            let (caller, addon) = (Arc::clone(&self.caller), addon.to_owned());
+            until_stopped(self.stop.clone(), async move {
+                issue_ssh(&caller, &addon).await
+            })
+        };
+        self.ssh
+            .get(&addon.to_owned(), after, self.rotation(), renew)
+            .await
+    }
+
+    /// A lease of a database user that is newer than `after`, as [`Broker::ssh`].
+    ///
+    /// # Errors
+    /// Why the provider issues none.
+    pub async fn database(
+        &self,
+        key: &DatabaseKey,
+        after: Option<Generation>,
+    ) -> Result<DatabaseLease, Cause> {
+        let rotation = match key {
+            DatabaseKey::Personal { .. } => self.rotation(),
+            // Reading it again wouldn't change it.
+            DatabaseKey::App { .. } => RotationInterval::Never,
+        };
+        let renew = || {
+            let (caller, key) = (Arc::clone(&self.caller), key.clone());
+            until_stopped(self.stop.clone(), async move {
+                issue_database(&caller, &key).await
+            })
+        };
+        self.database.get(key, after, rotation, renew).await
+    }
+
+    /// The SSH lease that is held, without asking the provider.
+    pub fn current_ssh(&self, addon: &str) -> Option<SshLease> {
+        self.ssh.current(&addon.to_owned())
+    }
+
+    /// The database lease that is held, without asking the provider.
+    pub fn current_database(&self, key: &DatabaseKey) -> Option<DatabaseLease> {
+        self.database.current(key)
+    }
+
+    /// The SSH lease that is held, now and whenever that changes.
+    pub fn watch_ssh(&self, addon: &str) -> watch::Receiver<Option<SshLease>> {
+        self.ssh.watch(&addon.to_owned())
+    }
+
+    /// The database lease that is held, now and whenever that changes.
+    pub fn watch_database(&self, key: &DatabaseKey) -> watch::Receiver<Option<DatabaseLease>> {
+        self.database.watch(key)
+    }
+
+    /// Drops the SSH lease held; generations go on where they were.
+    pub fn forget_ssh(&self, addon: &str) {
+        self.ssh.forget(&addon.to_owned());
+    }
+
+    /// Drops the database lease held; generations go on where they were.
+    pub fn forget_database(&self, key: &DatabaseKey) {
+        self.database.forget(key);
+    }
+
+    /// Whose token it is, and where that was found.
+    ///
+    /// # Errors
+    /// That there is none, that it was refused, or that the Heroku API doesn't say.
+    pub async fn account(&self) -> Result<(Account, String), Cause> {
+        let provider = &self.caller.provider;
+        self.caller
+            .with_token(async |token| {
+                let account = provider
+                    .heroku(&token.value, Waiting::Somebody)
+                    .account()
+                    .await
+                    .map_err(|failure| failure.heroku_cause(&token.source))?;
+                Ok((account, token.source.clone()))
+            })
+            .await
+    }
+
+    /// What every place where a token may be holds.
+    pub async fn survey_tokens(&self) -> Vec<Reading> {
+        self.caller.tokens.survey().await
+    }
+
+    /// Grows when another token is found, and at each reload.
+    pub fn token_changed(&self) -> watch::Receiver<u64> {
+        self.caller.tokens.changed()
+    }
+
+    /// Looks every few seconds whether a file that may hold the token has changed, so that
+    /// who waits for a log-in is told by [`Broker::token_changed`]. Ends when it is dropped.
+    pub async fn follow_token(&self) -> Infallible {
+        self.caller.tokens.follow().await
+    }
+
+    /// Takes new settings and reads the token again.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoggedIn`] where there is none; the settings hold all the same.
+    pub async fn reload(&self, settings: BrokerSettings) -> Result<(), Cause> {
+        let before = std::mem::replace(&mut *locked(&self.rotation), settings.rotation);
+        if before != settings.rotation {
+            self.ssh.reschedule(settings.rotation, |_| true);
+            self.database.reschedule(settings.rotation, |key| {
+                matches!(key, DatabaseKey::Personal { .. })
+            });
+        }
+        self.caller.tokens.reload(settings.tokens).await?;
+        Ok(())
+    }
+
+    /// Runs an operation of the Borealis API: `call` gets a grant, which is removed when the
+    /// last clone of it is dropped, and runs once more where the grant itself is refused.
+    ///
+    /// # Errors
+    /// What `classify` makes of the call's failure, or why there is no grant.
+    pub async fn with_grant<T, F>(
+        &self,
+        call: impl Fn(Grant) -> F,
+        classify: impl FnOnce(Failure) -> Cause,
+    ) -> Result<T, Cause>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.caller.with_grant(call, classify).await
+    }
+
+    /// The provider's APIs, for calls that need no lease.
+    pub fn provider(&self) -> &Provider {
+        &self.caller.provider
+    }
+
+    /// Ends renewals and waits, at most for `limit`, until every grant is removed. Whoever
+    /// asks from now on is told that the daemon stops.
+    pub async fn drain(&self, limit: Duration) {
+        self.stop.cancel();
+        self.caller.provider.hurry();
+        self.tracker.close();
+        if tokio::time::timeout(limit, self.tracker.wait())
+            .await
+            .is_err()
+        {
+            warn!(
+                calls = self.tracker.len(),
+                "stopping with short-lived authorizations not yet removed; they end by themselves within 180 seconds"
+            );
+        }
+    }
+
+    fn rotation(&self) -> RotationInterval {
+        *locked(&self.rotation)
+    }
+}
+
+/// Ends `work` when the daemon stops: what it holds is dropped, grants included.
+async fn until_stopped<T>(
+    stop: CancellationToken,
+    work: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, Cause> {
+    stop.run_until_cancelled(work)
+        .await
+        .unwrap_or(Err(Cause::DaemonStopping))
+}
+
+async fn issue_ssh(caller: &Caller, addon: &str) -> Result<SshCredential, Cause> {
+    let call = async |grant: Grant| {
+        let provider = &caller.provider;
+        let borealis = provider.borealis(grant.bearer(), addon, Waiting::Somebody);
+        borealis.personal_ssh_user().await
+    };
+    caller
+        .with_grant(call, |failure| failure.addon_cause(addon))
+        .await
+}
+
+async fn issue_database(caller: &Caller, key: &DatabaseKey) -> Result<DatabaseCredential, Cause> {
+    match key {
+        DatabaseKey::Personal { addon, access } => {
+            let call = async |grant: Grant| {
+                let provider = &caller.provider;
+                let borealis = provider.borealis(grant.bearer(), addon, Waiting::Somebody);
+                borealis.personal_database_user(*access).await
+            };
+            caller
+                .with_grant(call, |failure| failure.addon_cause(addon))
+                .await
+        }
+        DatabaseKey::App {
+            app,
+            attachment,
+            access,
+        } => read_app_user(caller, app, attachment, *access).await,
+    }
+}
+
+async fn read_app_user(
+    caller: &Caller,
+    app: &str,
+    attachment: &str,
+    access: Access,
+) -> Result<DatabaseCredential, Cause> {
+    let vars = caller
+        .with_token(async |token| {
+            let heroku = caller.provider.heroku(&token.value, Waiting::Somebody);
+            heroku
+                .config_vars(app)
+                .await
+                .map_err(|failure| match failure.status() {
+                    Some(404) => Cause::AppNotFound {
+                        app: app.to_owned(),
+                    },
+                    _ => failure.heroku_cause(&token.source),
+                })
+        })
+        .await?;
+    let names = app_user::variables(attachment);
+    let (variable, value) = names
+        .iter()
+        .find_map(|name| Some((name, Some(vars.get(name)?))))
+        .unwrap_or((&names[0], None));
+    value
+        .and_then(|value| app_user::parse(value.expose_secret(), access))
+        .ok_or_else(|| Cause::ConfigVariableInvalid {
+            app: app.to_owned(),
+            variable: variable.clone(),
+        })
+}

@@ -1,0 +1,291 @@
+//! Keeps the token that was read, reads again when it may have changed, and tells who waits
+//! for another one.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::{
+    flight::{Flight, locked},
+    token::{Reading, Stamp, Token, TokenSources},
+};
+use crate::model::Cause;
+
+/// How often [`TokenKeeper::follow`] looks at the files.
+const LOOK: Duration = Duration::from_secs(3);
+
+pub(super) struct TokenKeeper {
+    state: Mutex<State>,
+    flight: Flight<Arc<Token>>,
+    tracker: TaskTracker,
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    sources: Arc<TokenSources>,
+    last: Option<Read>,
+    /// Problems that were logged, each once until it has gone.
+    told: Vec<String>,
+}
+
+struct Read {
+    token: Option<Arc<Token>>,
+    stamp: Stamp,
+    worth: Worth,
+}
+
+/// Whether what was read will do for the next who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    Good,
+    /// Refused, or the user says that it changed: read again first.
+    Doubtful,
+}
+
+// === impl TokenKeeper ===
+
+impl TokenKeeper {
+    pub(super) fn new(sources: TokenSources) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                sources: Arc::new(sources),
+                last: None,
+                told: Vec::new(),
+            }),
+            flight: Flight::default(),
+            tracker: TaskTracker::new(),
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// The token of the moment: the one that was read last, unless a file changed since.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoggedIn`] where no place has one.
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
+        let sources = self.sources();
+        let stamp = sources.stamp().await;
+        if let Some(token) = self.good(&stamp) {
+            return Ok(token);
+        }
+        self.flight
+            .join(
+                &self.tracker,
+                || self.good(&stamp),
+                || Arc::clone(self).read(sources, stamp.clone()),
+            )
+            .await
+    }
+
+    /// The Heroku API refused `token`: what is read next may be another.
+    pub(super) fn refused(&self, token: &Token) {
+        if let Some(last) = &mut locked(&self.state).last
+            && last.token.as_ref().is_some_and(|last| same(last, token))
+        {
+            last.worth = Worth::Doubtful;
+        }
+    }
+
+    /// Replaces the places and reads them again; who waits for another token is told in any
+    /// case, since the user has a reason to ask for this.
+    pub(super) async fn reload(
+        self: &Arc<Self>,
+        sources: TokenSources,
+    ) -> Result<Arc<Token>, Cause> {
+        {
+            let mut state = locked(&self.state);
+            state.sources = Arc::new(sources);
+            state.told.clear();
+            if let Some(last) = &mut state.last {
+                last.worth = Worth::Doubtful;
+            }
+        }
+        // A reading under way began with the places of before.
+        if let Some(before) = self.flight.under_way() {
+            let _ = before.await;
+            if let Some(last) = &mut locked(&self.state).last {
+                last.worth = Worth::Doubtful;
+            }
+        }
+        let before = *self.changed.borrow();
+        let token = self.current().await;
+        self.changed.send_if_modified(|number| {
+            let untold = *number == before;
+            *number += u64::from(untold);
+            untold
+        });
+        token
+    }
+
+    /// Grows with each token that differs from the one before.
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// What every place holds.
+    pub(super) async fn survey(&self) -> Vec<Reading> {
+        self.sources().survey().await
+    }
+
+    /// Reads again whenever a file among the places changes. Ends when it is dropped.
+    pub(super) async fn follow(self: &Arc<Self>) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let stamp = self.sources().stamp().await;
+            let news = locked(&self.state)
+                .last
+                .as_ref()
+                .is_some_and(|last| last.stamp != stamp);
+            if news {
+                // No token is an answer too, and remembered as such.
+                let _ = self.current().await;
+            }
+        }
+    }
+
+    fn sources(&self) -> Arc<TokenSources> {
+        Arc::clone(&locked(&self.state).sources)
+    }
+
+    fn good(&self, stamp: &Stamp) -> Option<Arc<Token>> {
+        let state = locked(&self.state);
+        let last = state.last.as_ref()?;
+        (last.worth == Worth::Good && last.stamp == *stamp)
+            .then(|| last.token.clone())
+            .flatten()
+    }
+
+    async fn read(
+        self: Arc<Self>,
+        sources: Arc<TokenSources>,
+        stamp: Stamp,
+    ) -> Result<Arc<Token>, Cause> {
+        let readings = sources.read().await;
+        let problems: Vec<_> = readings.iter().filter_map(|r| r.problem.clone()).collect();
+        let token = readings.into_iter().find_map(|r| r.token).map(Arc::new);
+        let differs = {
+            let mut state = locked(&self.state);
+            for problem in problems.iter().filter(|p| !state.told.contains(p)) {
+                warn!("Heroku token: {problem}");
+            }
+            state.told = problems;
+            let differs = state
+                .last
+                .as_ref()
+                .is_some_and(|last| match (&last.token, &token) {
+                    (Some(last), Some(token)) => !same(last, token),
+                    (last, token) => last.is_some() != token.is_some(),
+                });
+            state.last = Some(Read {
+                token: token.clone(),
+                stamp,
+                worth: Worth::Good,
+            });
+            differs
+        };
+        if differs {
+            info!(
+                source = token.as_ref().map_or("nowhere", |t| t.source.as_str()),
+                "the Heroku token has changed"
+            );
+            self.changed.send_modify(|number| *number += 1);
+        }
+        token.ok_or(Cause::NotLoggedIn)
+    }
+}
+
+/// Whether two tokens are the same, wherever they were found.
+pub(super) fn same(one: &Token, other: &Token) -> bool {
+    one.value.expose_secret() == other.value.expose_secret()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::credential::token::Place;
+
+    fn keeper(file: PathBuf) -> Arc<TokenKeeper> {
+        TokenKeeper::new(TokenSources::from_places(vec![Place::Netrc {
+            file,
+            machine: "h".into(),
+        }]))
+    }
+
+    async fn value(keeper: &Arc<TokenKeeper>) -> Option<String> {
+        let token = keeper.current().await.ok()?;
+        Some(token.value.expose_secret().to_owned())
+    }
+
+    /// A new file each time: its inode differs even within one tick of the clock.
+    fn write(file: &PathBuf, password: &str) {
+        let new = file.with_extension("new");
+        fs::write(&new, format!("machine h password {password}")).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_is_noticed_at_the_next_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netrc");
+        let keeper = keeper(file.clone());
+        let changed = keeper.changed();
+        assert_eq!(keeper.current().await.err(), Some(Cause::NotLoggedIn));
+        write(&file, "one");
+        assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+        assert_eq!(*changed.borrow(), 1);
+        assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+        write(&file, "one");
+        assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+        assert_eq!(*changed.borrow(), 1, "the same token again is no news");
+        write(&file, "two");
+        assert_eq!(value(&keeper).await.as_deref(), Some("two"));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(value(&keeper).await, None);
+        assert_eq!(*changed.borrow(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_token_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netrc");
+        let keeper = keeper(file.clone());
+        assert!(keeper.current().await.is_err());
+        let mut changed = keeper.changed();
+        write(&file, "one");
+        tokio::select! {
+            never = keeper.follow() => match never {},
+            told = changed.changed() => told.unwrap(),
+        }
+        assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_once_until_its_token_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("count");
+        let line = format!("sh -c 'echo x >> {0}; wc -l < {0}'", file.display());
+        let sources = || TokenSources::from_places(vec![Place::Command(line.clone())]);
+        let keeper = TokenKeeper::new(sources());
+        let (one, two) = tokio::join!(value(&keeper), value(&keeper));
+        assert_eq!((one.as_deref(), two.as_deref()), (Some("1"), Some("1")));
+        let token = keeper.current().await.unwrap();
+        keeper.refused(&token);
+        assert_eq!(value(&keeper).await.as_deref(), Some("2"));
+        // Refusing one that was replaced meanwhile is no news.
+        keeper.refused(&token);
+        assert_eq!(value(&keeper).await.as_deref(), Some("2"));
+        let before = *keeper.changed().borrow();
+        keeper.reload(sources()).await.unwrap();
+        assert_eq!(value(&keeper).await.as_deref(), Some("3"));
+        assert!(*keeper.changed().borrow() > before);
+    }
+}

@@ -1,0 +1,153 @@
+//! The database's side: the daemon's log-in with the credential of the moment.
+//!
+//! Round trips of a log-in, over a channel that is open: one to ask for TLS, one for TLS 1.3's
+//! handshake (two for 1.2's), one from the startup packet to the server's question, two for
+//! SCRAM, the last of which also brings everything up to ReadyForQuery. Without TLS three.
+
+mod authenticate;
+mod error;
+mod tls;
+
+use bytes::{Bytes, BytesMut};
+
+pub use error::{DatabaseRefusal, LoginError};
+pub use tls::{UpstreamTls, UpstreamTlsError, UpstreamTlsMode};
+
+use super::{
+    CancelRequest, MaybeTls, StartupParameters, Stream,
+    wire::{self, Message, WireError},
+};
+use crate::model::DatabaseCredential;
+
+/// What one message of the server may hold during a log-in. Long ones are notices, errors and
+/// settings such as `search_path`; libpq's own bound for errors is 30,000 bytes.
+const MAX_MESSAGE_BODY: usize = 64 * 1024;
+/// What the server may say between letting the daemon in and being ready.
+const MAX_GREETING: usize = 256 * 1024;
+
+/// A connection on which the server waits for a query.
+#[derive(Debug)]
+pub struct LoggedIn<S> {
+    /// The connection. Not a byte of it has been read beyond the greeting.
+    pub stream: MaybeTls<S>,
+    /// What the server said after AuthenticationOk, byte for byte up to and with
+    /// ReadyForQuery: its parameters, its cancel key, notices.
+    pub greeting: Bytes,
+    /// What would cancel a query on this connection, where the server gave a key.
+    pub cancel: Option<CancelRequest>,
+}
+
+/// Logs in to the database: as the credential's user, to its database or the one that the
+/// client chose, with every other parameter as the client gave it.
+///
+/// Answers SCRAM-SHA-256 (with channel binding where the server offers it and there is TLS),
+/// MD5 and clear text; within the tunnel the latter two are no worse than the tunnel.
+/// Dropping the future closes the channel.
+///
+/// The client's protocol version goes to the server. Should the server answer that it speaks
+/// an older one, that answer stays here: what the client was promised (see
+/// [`ProtocolVersion::NEWEST`](super::ProtocolVersion::NEWEST)) holds with either.
+///
+/// # Errors
+/// As [`LoginError`] tells apart. The time is the caller's to bound.
+pub async fn log_in<S: Stream>(
+    channel: S,
+    tls: &UpstreamTls,
+    credential: &DatabaseCredential,
+    startup: &StartupParameters,
+) -> Result<LoggedIn<S>, LoginError> {
+    let packet = startup
+        .encode_as(&credential.username, &credential.database)
+        .map_err(|error| LoginError::Protocol(error.to_string()))?;
+    let (mut stream, end_point) = tls.secure(channel, &credential.server.host).await?;
+    wire::send(&mut stream, &packet).await?;
+    let asks = startup.asks_for(&credential.database);
+    let refused = |refusal: Bytes| LoginError::refused(refusal, asks);
+    authenticate::authenticate(&mut stream, credential, end_point)
+        .await
+        .map_err(|failure| failure.or_refused(refused))?;
+    let (greeting, cancel) = read_greeting(&mut stream)
+        .await
+        .map_err(|failure| failure.or_refused(refused))?;
+    Ok(LoggedIn {
+        stream,
+        greeting,
+        cancel,
+    })
+}
+
+/// What stops a log-in: the server says no, or anything else.
+#[derive(Debug)]
+enum Failure {
+    Refused(Bytes),
+    Broken(LoginError),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn protocol(problem: impl Into<String>) -> Self {
+        Self::Broken(LoginError::Protocol(problem.into()))
+    }
+
+    fn or_refused(self, refused: impl FnOnce(Bytes) -> LoginError) -> LoginError {
+        match self {
+            Self::Refused(response) => refused(response),
+            Self::Broken(error) => error,
+        }
+    }
+}
+
+impl<E: Into<LoginError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// The next message that isn't the server's refusal.
+async fn next<S: Stream>(stream: &mut MaybeTls<S>) -> Result<Message, Failure> {
+    let message =
+        wire::read_message(stream, MAX_MESSAGE_BODY)
+            .await
+            .map_err(|error| match error {
+                WireError::Closed => LoginError::Lost(std::io::Error::new(
+                    std::io::ErrorKind::UnexpectedEof,
+                    "the server closed the connection",
+                )),
+                WireError::Io(error) => LoginError::Lost(error),
+                WireError::Malformed(problem) => LoginError::Protocol(problem),
+            })?;
+    if message.tag() == b'E' {
+        return Err(Failure::Refused(message.raw().clone()));
+    }
+    Ok(message)
+}
+
+async fn read_greeting<S: Stream>(
+    stream: &mut MaybeTls<S>,
+) -> Result<(Bytes, Option<CancelRequest>), Failure> {
+    let mut greeting = BytesMut::new();
+    let mut cancel = None;
+    loop {
+        let message = next(stream).await?;
+        greeting.extend_from_slice(message.raw());
+        match message.tag() {
+            // ParameterStatus, NoticeResponse, NotificationResponse.
+            b'S' | b'N' | b'A' => {}
+            b'K' => cancel = CancelRequest::parse(message.body()),
+            b'Z' => return Ok((greeting.freeze(), cancel)),
+            tag => {
+                return Err(Failure::protocol(format!(
+                    "a message of type {} where the log-in should end",
+                    tag.escape_ascii()
+                )));
+            }
+        }
+        if greeting.len() > MAX_GREETING {
+            return Err(Failure::protocol("the log-in doesn't come to an end"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! The client's side: what it opens with, TLS, its log-in to the session.
+//!
+//! [`greet`] takes a fresh connection to the point where it is known what the client wants;
+//! [`Client::authenticate`] lets it in or not; [`Authenticated`] waits for what the database
+//! server has to say. In each state the client can be refused with a cause.
+
+mod authenticate;
+mod scram;
+mod tls;
+
+use std::io;
+
+use bytes::Bytes;
+
+pub use authenticate::{Authenticated, LocalAuth};
+pub use scram::ScramVerifier;
+pub use tls::{LocalTls, LocalTlsError, TlsOffer};
+
+use super::{
+    CancelRequest, MaybeTls, StartupParameters, Stream,
+    refusal::{self, ErrorResponse},
+    startup::FirstPacket,
+    wire::{self, Opening, WireError},
+};
+use crate::model::{Cause, SessionName};
+
+/// What came of a connection.
+#[derive(Debug)]
+pub enum Greeting<S> {
+    /// A client that wants to log in.
+    Startup(Client<S>),
+    /// A cancel request. The stream is to be dropped once the request has been passed on:
+    /// clients take its end for "done".
+    Cancel(CancelRequest, MaybeTls<S>),
+    /// Closed without a startup packet: `pg_isready`, a port probe, a client that gave up
+    /// when it was told that there is no TLS. Nothing is wrong.
+    Gone,
+}
+
+/// A client that said what it wants, and has not logged in yet.
+#[derive(Debug)]
+pub struct Client<S> {
+    stream: MaybeTls<S>,
+    startup: StartupParameters,
+    /// The hash of the certificate that the client saw, for channel binding.
+    end_point: Option<Bytes>,
+}
+
+/// Why a client did not get in. It has been told whatever it can be told, and its connection
+/// is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It closed during the log-in, as psql does to ask its user for a password.
+    #[error("the client left during the log-in")]
+    Left,
+    /// The connection failed, or was closed within a message.
+    #[error("the client's connection was lost during the log-in: {0}")]
+    Lost(#[source] io::Error),
+    /// The TLS handshake failed; among others when the client doesn't trust the certificate.
+    #[error("TLS with the client failed: {0}")]
+    Tls(String),
+    /// What it sent isn't PostgreSQL's protocol.
+    #[error("not a PostgreSQL client: {0}")]
+    Nonsense(String),
+    /// It was refused.
+    #[error("the client was refused ({sqlstate}: {message})")]
+    Refused {
+        /// The SQLSTATE that it was told.
+        sqlstate: &'static str,
+        /// The message that it was told.
+        message: String,
+    },
+}
+
+/// Takes a fresh connection to the point where it is known what the client wants.
+///
+/// Requests for TLS are answered by `tls`, also where the client begins with TLS at once
+/// (`sslnegotiation=direct`), requests for GSSAPI encryption are declined; each may come once,
+/// as in PostgreSQL. What the client asks of the protocol beyond
+/// [`ProtocolVersion::NEWEST`](super::ProtocolVersion::NEWEST) is negotiated down.
+///
+/// Memory is bounded by a startup packet's 10,000 bytes and one TLS handshake; time is not:
+/// the caller bounds it, by dropping the future.
+///
+/// # Errors
+/// When the bytes make no sense or the connection fails. A startup packet that PostgreSQL
+/// would refuse is refused in its words.
+pub async fn greet<S: Stream>(stream: S, tls: &TlsOffer) -> Result<Greeting<S>, ClientError> {
+    let Some((mut stream, packet)) = open(stream, tls).await? else {
+        return Ok(Greeting::Gone);
+    };
+    let mut startup = match FirstPacket::parse(packet) {
+        Ok(FirstPacket::Cancel(request)) => return Ok(Greeting::Cancel(request, stream)),
+        Ok(FirstPacket::Startup(startup)) => startup,
+        Ok(FirstPacket::SslRequest | FirstPacket::GssencRequest) => {
+            return Err(ClientError::Nonsense(
+                "encryption is asked for out of turn".into(),
+            ));
+        }
+        Err(error) => {
+            let error = Refusal::new(error.sqlstate(), error.to_string());
+            return Err(error.tell(stream).await);
+        }
+    };
+    if let Some(message) = startup.negotiate() {
+        wire::send(&mut stream, &message)
+            .await
+            .map_err(ClientError::Lost)?;
+    }
+    let end_point = match &stream {
+        MaybeTls::Tls(_) => tls.end_point(),
+        MaybeTls::Plain(_) => None,
+    };
+    Ok(Greeting::Startup(Client {
+        stream,
+        startup,
+        end_point,
+    }))
+}
+
+// === impl Client ===
+
+impl<S: Stream> Client<S> {
+    /// What it asked for.
+    pub fn startup(&self) -> &StartupParameters {
+        &self.startup
+    }
+
+    /// Whether it came through TLS.
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Tells it why it can't be served, and closes. For states in which nobody is let in;
+    /// `pg_isready` says "rejecting connections" where the cause's SQLSTATE is 57P03.
+    pub async fn refuse(self, cause: &Cause, session: &SessionName) {
+        refusal::send_and_close(self.stream, &refusal::error_response(cause, session)).await;
+    }
+}
+
+/// An error that the client is told in PostgreSQL's words.
+#[derive(Debug)]
+struct Refusal {
+    sqlstate: &'static str,
+    message: String,
+    hint: String,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            sqlstate,
+            message: message.into(),
+            hint: String::new(),
+        }
+    }
+
+    fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: hint.into(),
+            ..self
+        }
+    }
+
+    async fn tell<S: Stream>(self, stream: MaybeTls<S>) -> ClientError {
+        let response = ErrorResponse {
+            sqlstate: self.sqlstate,
+            message: &self.message,
+            hint: &self.hint,
+            ..ErrorResponse::default()
+        };
+        refusal::send_and_close(stream, &response.encode()).await;
+        ClientError::Refused {
+            sqlstate: self.sqlstate,
+            message: self.message,
+        }
+    }
+}
+
+impl From<WireError> for ClientError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Closed => Self::Left,
+            WireError::Io(error) => Self::Lost(error),
+            WireError::Malformed(problem) => Self::Nonsense(problem),
+        }
+    }
+}
+
+/// The encryption that has been talked about on a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Asked {
+    tls: bool,
+    gss: bool,
+}
+
+/// Settles encryption; gives the stream and the first packet that is about something else.
+/// `None` where the client closes instead.
+async fn open<S: Stream>(
+    mut stream: S,
+    tls: &TlsOffer,
+) -> Result<Option<(MaybeTls<S>, Bytes)>, ClientError> {
+    let mut asked = Asked::default();
+    loop {
+        let packet = match wire::read_opening(&mut stream).await? {
+            Opening::Closed => return Ok(None),
+            Opening::Tls(first) if asked == Asked::default() => {
+                let first = Bytes::copy_from_slice(&first);
+                return open_tls(tls.accept_direct(first, stream).await?).await;
+            }
+            Opening::Tls(_) => {
+                return Err(ClientError::Nonsense("TLS begins out of turn".into()));
+            }
+            Opening::Packet(packet) => packet,
+        };
+        match FirstPacket::parse(packet.clone()) {
+            Ok(FirstPacket::SslRequest) if !asked.tls => {
+                asked.tls = true;
+                stream = match tls.answer(stream).await? {
+                    MaybeTls::Plain(stream) => stream,
+                    through @ MaybeTls::Tls(_) => return open_tls(through).await,
+                };
+            }
+            Ok(FirstPacket::GssencRequest) if !asked.gss => {
+                asked.gss = true;
+                wire::send(&mut stream, b"N")
+                    .await
+                    .map_err(ClientError::Lost)?;
+            }
+            _ => return Ok(Some((MaybeTls::Plain(stream), packet))),
+        }
+    }
+}
+
+/// The first packet within TLS.
+async fn open_tls<S: Stream>(
+    mut stream: MaybeTls<S>,
+) -> Result<Option<(MaybeTls<S>, Bytes)>, ClientError> {
+    match wire::read_opening(&mut stream).await? {
+        Opening::Closed => Ok(None),
+        Opening::Packet(packet) => Ok(Some((stream, packet))),
+        Opening::Tls(_) => Err(ClientError::Nonsense("TLS begins within TLS".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

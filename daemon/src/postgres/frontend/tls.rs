@@ -1,0 +1,150 @@
+//! TLS towards clients, with the daemon's own certificate.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::NoServerSessionStorage,
+};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use super::ClientError;
+use crate::postgres::{ALPN, MaybeTls, Rewound, Stream, certificate, wire};
+
+/// What a client that asks for TLS gets.
+#[derive(Debug, Clone)]
+pub enum TlsOffer {
+    /// A no, with which clients of `sslmode=prefer` go on in plain text. For Unix sockets,
+    /// where libpq doesn't ask.
+    Declined,
+    /// TLS.
+    Offered(LocalTls),
+}
+
+/// A certificate with its key, ready to be served. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalTls {
+    acceptor: TlsAcceptor,
+    end_point: Option<Bytes>,
+}
+
+/// Why a certificate can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalTlsError {
+    /// No certificate was given.
+    #[error("there is no certificate")]
+    NoCertificate,
+    /// Certificate and key don't fit each other, or aren't of a kind that TLS knows.
+    #[error("the certificate can't be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+// === impl LocalTls ===
+
+impl LocalTls {
+    /// TLS 1.2 and 1.3 with this certificate (first its own, then those it is signed by).
+    /// No session is resumed: the handshake is one round trip on loopback, and a resumed one
+    /// shows a client no certificate.
+    ///
+    /// # Errors
+    /// When there is no certificate, or none that fits the key.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, LocalTlsError> {
+        let own = chain.first().ok_or(LocalTlsError::NoCertificate)?;
+        let end_point = certificate::end_point_hash(own).map(Bytes::from);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            end_point,
+        })
+    }
+}
+
+impl LocalTls {
+    /// From a configuration that shows this certificate and no other.
+    pub fn from_config(config: Arc<ServerConfig>, own: &CertificateDer<'_>) -> Self {
+        Self {
+            acceptor: TlsAcceptor::from(config),
+            end_point: certificate::end_point_hash(own).map(Bytes::from),
+        }
+    }
+}
+
+impl fmt::Debug for LocalTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalTls")
+    }
+}
+
+// === impl TlsOffer ===
+
+impl TlsOffer {
+    /// The hash of the certificate that clients see.
+    pub(super) fn end_point(&self) -> Option<Bytes> {
+        match self {
+            Self::Declined => None,
+            Self::Offered(tls) => tls.end_point.clone(),
+        }
+    }
+
+    /// Answers a request for TLS.
+    pub(super) async fn answer<S: Stream>(
+        &self,
+        mut stream: S,
+    ) -> Result<MaybeTls<S>, ClientError> {
+        let answer = match self {
+            Self::Declined => b"N",
+            Self::Offered(_) => b"S",
+        };
+        wire::send(&mut stream, answer)
+            .await
+            .map_err(ClientError::Lost)?;
+        match self {
+            Self::Declined => Ok(MaybeTls::Plain(stream)),
+            Self::Offered(tls) => tls.accept(Bytes::new(), stream).await,
+        }
+    }
+
+    /// Takes a client that begins with TLS at once, of which `first` has been read. It must
+    /// name the protocol, so that TLS meant for something else can't end up here.
+    pub(super) async fn accept_direct<S: Stream>(
+        &self,
+        first: Bytes,
+        stream: S,
+    ) -> Result<MaybeTls<S>, ClientError> {
+        let Self::Offered(tls) = self else {
+            return Err(ClientError::Tls("TLS isn't offered here".into()));
+        };
+        let stream = tls.accept(first, stream).await?;
+        match &stream {
+            MaybeTls::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
+            _ => Err(ClientError::Tls(
+                "direct TLS without the ALPN protocol \"postgresql\"".into(),
+            )),
+        }
+    }
+}
+
+// === impl LocalTls: the handshake ===
+
+impl LocalTls {
+    async fn accept<S: Stream>(&self, first: Bytes, stream: S) -> Result<MaybeTls<S>, ClientError> {
+        let stream = self
+            .acceptor
+            .accept(Rewound::new(first, stream))
+            .await
+            .map_err(|error| ClientError::Tls(error.to_string()))?;
+        Ok(MaybeTls::Tls(Box::new(TlsStream::Server(stream))))
+    }
+}

@@ -1,0 +1,160 @@
+//! Refusals in PostgreSQL's own protocol, so that a client shows its user why there is no
+//! connection and what to do: the third voice of a [`Cause`].
+//!
+//! A refusal is written, the stream is half-closed, and what the client still sends is read
+//! and dropped for a short linger, bounded in time and bytes: closing with unread bytes would
+//! reset a TCP connection, and a reset can overtake the refusal.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Greeting, Stream, TlsOffer, greet, wire};
+use crate::model::{Cause, SessionName};
+
+/// How long a refused client is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of what it says is taken.
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// An ErrorResponse as the server's side of the protocol writes it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ErrorResponse<'a> {
+    pub(super) sqlstate: &'a str,
+    pub(super) message: &'a str,
+    pub(super) detail: &'a str,
+    pub(super) hint: &'a str,
+}
+
+/// The ErrorResponse that says why a session can't serve a client: severity FATAL, the
+/// SQLSTATE of the cause's row, its sentence with the session's name before it, its hint.
+pub fn error_response(cause: &Cause, session: &SessionName) -> Bytes {
+    let row = cause.row();
+    ErrorResponse {
+        sqlstate: row.sqlstate,
+        message: &format!("session \"{session}\": {}", row.sentence),
+        hint: &row.hint,
+        detail: "",
+    }
+    .encode()
+}
+
+/// Writes an ErrorResponse and closes. A client that is gone already is no error.
+pub async fn send_and_close<S: Stream>(mut stream: S, error_response: &[u8]) {
+    if wire::send(&mut stream, error_response).await.is_err() {
+        return;
+    }
+    let _ = tokio::time::timeout(LINGER, async {
+        stream.shutdown().await?;
+        let mut dropped = vec![0; 4096];
+        let mut left = LINGER_BYTES;
+        loop {
+            match stream.read(&mut dropped).await? {
+                0 => return std::io::Result::Ok(()),
+                read => left = left.saturating_sub(read),
+            }
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    })
+    .await;
+}
+
+/// Refuses a client of which nothing has been read: takes its startup packet, so that it is
+/// ready to hear, tells it the cause and closes. Cancel requests, silence and nonsense are
+/// closed without a word. Waits as long as the client does; the caller bounds the time.
+pub async fn refuse_unread<S: Stream>(
+    stream: S,
+    tls: &TlsOffer,
+    cause: &Cause,
+    session: &SessionName,
+) {
+    if let Ok(Greeting::Startup(client)) = greet(stream, tls).await {
+        client.refuse(cause, session).await;
+    }
+}
+
+// === impl ErrorResponse ===
+
+impl ErrorResponse<'_> {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut body = BytesMut::new();
+        let fields = [
+            (b'S', "FATAL"),
+            (b'V', "FATAL"),
+            (b'C', self.sqlstate),
+            (b'M', self.message),
+            (b'D', self.detail),
+            (b'H', self.hint),
+        ];
+        for (field, text) in fields {
+            if text.is_empty() {
+                continue;
+            }
+            body.put_u8(field);
+            // A zero byte would end the field, and what follows be read as another.
+            body.extend(text.bytes().filter(|byte| *byte != 0));
+            body.put_u8(0);
+        }
+        body.put_u8(0);
+        wire::frame(Some(b'E'), &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::backend::DatabaseRefusal;
+
+    fn session() -> SessionName {
+        SessionName::parse("sushi").unwrap()
+    }
+
+    #[test]
+    fn a_cause_becomes_an_error_response() {
+        let bytes = error_response(&Cause::TooManyConnections { limit: 200 }, &session());
+        let fields = b"SFATAL\0VFATAL\0C53300\0\
+            Msession \"sushi\": the session has its 200 connections already\0\
+            Hclose some, or raise max_connections in config.toml\0\0";
+        assert_eq!(bytes, wire::frame(Some(b'E'), fields));
+    }
+
+    #[test]
+    fn a_zero_byte_in_a_text_makes_no_field() {
+        let cause = Cause::Internal {
+            detail: "a\0Cb".into(),
+        };
+        let refusal = DatabaseRefusal::parse(error_response(&cause, &session()));
+        assert_eq!(refusal.sqlstate(), "XX000");
+        assert!(refusal.message().ends_with("aCb"), "{}", refusal.message());
+    }
+
+    #[tokio::test]
+    async fn an_unread_client_hears_the_cause() {
+        let (client, server) = tokio::io::duplex(1024);
+        let asked = async {
+            let (mut read, mut write) = tokio::io::split(client);
+            write
+                .write_all(b"\0\0\0\x08\x04\xd2\x16\x2f")
+                .await
+                .unwrap();
+            assert_eq!(read.read_u8().await.unwrap(), b'N');
+            write
+                .write_all(b"\0\0\0\x10\0\x03\0\0user\0u\0\0")
+                .await
+                .unwrap();
+            let mut heard = Vec::new();
+            read.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let cause = Cause::NoNetwork;
+        let session = session();
+        let (heard, ()) = tokio::join!(
+            asked,
+            refuse_unread(server, &TlsOffer::Declined, &cause, &session)
+        );
+        assert_eq!(heard, error_response(&cause, &session));
+    }
+}

@@ -1,0 +1,71 @@
+//! Reading config and token again, for SIGHUP and the control API alike.
+
+use std::{env, path::PathBuf, sync::Arc};
+
+use crate::{
+    config::Config,
+    credential::{Broker, BrokerSettings, RotationInterval, TokenSources},
+    model::Cause,
+    notify,
+    supervisor::{Handle, Reloaded},
+};
+
+/// Knows where the config is and who takes it.
+pub struct Reloader {
+    /// The config file.
+    pub config_file: PathBuf,
+    /// Takes sessions and limits.
+    pub sessions: Handle,
+    /// Takes token and rotation.
+    pub broker: Arc<Broker>,
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Reads the config and the token again. Sessions that are declared as before are not
+    /// touched.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`; what was in force stays so.
+    pub async fn reload(&self) -> Result<Reloaded, Cause> {
+        notify::reloading();
+        let reloaded = self.read().await;
+        match &reloaded {
+            Ok(changes) => tracing::info!(
+                opened = ?changes.opened, closed = ?changes.closed, changed = ?changes.changed, "reloaded"
+            ),
+            Err(cause) => tracing::error!(%cause, "not reloaded"),
+        }
+        notify::ready("Ready");
+        reloaded
+    }
+
+    async fn read(&self) -> Result<Reloaded, Cause> {
+        let config = Config::load(&self.config_file).map_err(|error| Cause::ConfigInvalid {
+            problem: error.to_string(),
+        })?;
+        let settings = broker_settings(&config, self.broker.provider().endpoints().netrc_machine());
+        if let Err(cause) = self.broker.reload(settings).await {
+            // No reason to keep the rest of the config away.
+            tracing::warn!(%cause, "no token");
+        }
+        self.sessions.reload(config).await
+    }
+}
+
+/// What the broker takes from config and environment.
+pub(crate) fn broker_settings(config: &Config, netrc_machine: &str) -> BrokerSettings {
+    let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
+    let tokens = TokenSources::from_environment(
+        |name| env::var(name).ok(),
+        home,
+        config.token_command.clone(),
+        netrc_machine,
+    );
+    let rotation = match config.rotation.interval {
+        Some(interval) => RotationInterval::Every(interval),
+        None => RotationInterval::Never,
+    };
+    BrokerSettings { tokens, rotation }
+}

@@ -1,0 +1,207 @@
+//! Builds the daemon's parts, joins them, and takes them down in order.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use borealis_proto::v1;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{self, Config, ConfigError, Settings},
+    control::{self, About, ClaimError, Services, Socket},
+    credential::Broker,
+    notify,
+    postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
+    provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
+    reload::{Reloader, broker_settings},
+    session::Environment,
+    state::{self, ClientFiles, OpenError, State},
+    supervisor,
+};
+
+/// What the removal of grants gets at the end.
+const GRANT_LIMIT: Duration = Duration::from_secs(8);
+
+/// Why the daemon can't start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's text says what it means")]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    State(#[from] OpenError),
+    #[error("{0}")]
+    Socket(#[from] ClaimError),
+    #[error("{0}")]
+    Endpoint(#[from] EndpointError),
+    #[error("HTTPS can't be set up: {0}")]
+    Provider(#[from] SetupError),
+    #[error("upstream_ca: {path}: {problem}", path = .path.display())]
+    UpstreamCa { path: PathBuf, problem: String },
+    #[error("TLS to the database can't be set up: {0}")]
+    UpstreamTls(#[from] UpstreamTlsError),
+    #[error("can't make {path}: {error}", path = .path.display())]
+    RuntimeDir { path: PathBuf, error: io::Error },
+    #[error("signals can't be received: {0}")]
+    Signals(io::Error),
+    #[error("the control API can't be served: {0}")]
+    Control(String),
+}
+
+/// Runs the daemon until a signal or a client stops it.
+///
+/// # Errors
+/// Why it can't start. Once it runs it ends well.
+pub async fn run(settings: Settings) -> Result<(), StartError> {
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
+    let config = Config::load(&settings.config_file)?;
+    let paths = &settings.paths;
+    let socket = Socket::claim(&settings.socket).await?;
+    let state = State::open(&paths.state_dir, Timestamp::now())?;
+    state::private_dir(&paths.runtime_dir).map_err(|error| StartError::RuntimeDir {
+        path: paths.runtime_dir.clone(),
+        error,
+    })?;
+    let endpoints = Endpoints::from_variables(|name| env::var(name).ok())?;
+    let netrc_machine = endpoints.netrc_machine().to_owned();
+    let provider = Provider::new(endpoints, Limits::default())?;
+    let broker = Broker::new(provider, broker_settings(&config, &netrc_machine));
+    let shutdown_grace = config.shutdown_grace;
+
+    let environment = Environment {
+        broker: Arc::clone(&broker),
+        limits: supervisor::limits(&config),
+        upstream_tls: upstream_tls(&config.upstream_tls)?,
+        local_tls: {
+            let tls = state.tls.clone();
+            Arc::new(move || {
+                let identity = tls.identity(Timestamp::now());
+                LocalTls::from_config(Arc::clone(&identity.server_config), &identity.certificate)
+            })
+        },
+    };
+    let about = about(&settings, &state);
+    let sessions = supervisor::spawn(supervisor::Setup {
+        config,
+        environment,
+        saved: state.saved,
+        store: state.sessions,
+        passwords: state.passwords,
+        client_files: ClientFiles::new(&paths.runtime_dir),
+        runtime_dir: paths.runtime_dir.clone(),
+    })
+    .await;
+    let reloader = Arc::new(Reloader {
+        config_file: settings.config_file.clone(),
+        sessions: sessions.clone(),
+        broker: Arc::clone(&broker),
+    });
+    let following = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move { broker.follow_token().await }
+    });
+
+    let shutdown = CancellationToken::new();
+    let stop_serving = CancellationToken::new();
+    let services = Services {
+        sessions: sessions.clone(),
+        about,
+        reloader: Arc::clone(&reloader),
+        shutdown: shutdown.clone(),
+    };
+    let serving = tokio::spawn(control::serve(
+        socket,
+        services,
+        stop_serving.clone().cancelled_owned(),
+    ));
+    tracing::info!(socket = %settings.socket.display(), version = env!("CARGO_PKG_VERSION"), "borealisd is ready");
+    notify::ready("Ready");
+
+    wait_for_the_end(signals, &shutdown, &reloader).await;
+
+    tracing::info!("stopping");
+    notify::stopping(shutdown_grace + GRANT_LIMIT);
+    following.abort();
+    sessions.stop(shutdown_grace).await;
+    broker.drain(GRANT_LIMIT).await;
+    stop_serving.cancel();
+    // Streams of clients that still watch must not keep the daemon.
+    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Returns when the daemon is to drain. From then on a second signal ends the process at
+/// once: who sends it doesn't want to wait.
+async fn wait_for_the_end(mut signals: Signals, shutdown: &CancellationToken, reloader: &Reloader) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            signal = signals.next() => match signal {
+                // What came of it is in the log.
+                Some(SIGHUP) => drop(reloader.reload().await),
+                Some(_) | None => break,
+            }
+        }
+    }
+    tokio::spawn(async move {
+        while let Some(signal) = signals.next().await {
+            if signal != SIGHUP {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(128 + signal);
+            }
+        }
+    });
+}
+
+fn upstream_tls(config: &config::UpstreamTls) -> Result<UpstreamTls, StartError> {
+    let mode = match config {
+        config::UpstreamTls::Prefer => UpstreamTlsMode::Prefer,
+        config::UpstreamTls::Require => UpstreamTlsMode::Require,
+        config::UpstreamTls::Disable => UpstreamTlsMode::Disable,
+        config::UpstreamTls::VerifyCa { ca_file } => {
+            UpstreamTlsMode::VerifyCa(certificates(ca_file)?)
+        }
+    };
+    Ok(UpstreamTls::new(mode)?)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let bad = |problem: String| StartError::UpstreamCa {
+        path: file.to_owned(),
+        problem,
+    };
+    let pem = fs::read(file).map_err(|error| bad(error.to_string()))?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))
+}
+
+fn about(settings: &Settings, state: &State) -> About {
+    let problem = |problem: &state::Problem| v1::Failure {
+        code: problem.code.into(),
+        class: v1::FailureClass::Operation.into(),
+        message: problem.sentence.clone(),
+        hint: problem.hint.clone(),
+    };
+    for found in &state.problems {
+        tracing::warn!(problem = %found.sentence, "found at the start");
+    }
+    About {
+        started_at: Timestamp::now(),
+        socket: settings.socket.clone(),
+        config_file: settings.config_file.clone(),
+        state_dir: settings.paths.state_dir.clone(),
+        runtime_dir: settings.paths.runtime_dir.clone(),
+        problems: state.problems.iter().map(problem).collect(),
+    }
+}

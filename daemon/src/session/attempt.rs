@@ -1,0 +1,171 @@
+//! One attempt to bring a session up: look-up, leases, SSH, and a log-in that proves the
+//! whole way to the database.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
+
+use super::Spec;
+use crate::{
+    credential::{Broker, DatabaseKey},
+    machine::Renew,
+    model::{Cause, DatabaseCredential, Lease, Resolved, Role},
+    postgres::{self, LoginError, StartupParameters, UpstreamTls},
+    ssh::{self, Keepalive, Tunnel},
+};
+
+/// Limit for the log-in that proves the way.
+const LOGIN_LIMIT: Duration = Duration::from_secs(15);
+
+/// What an attempt needs to know of its session.
+pub(super) struct Attempt {
+    pub(super) broker: Arc<Broker>,
+    pub(super) spec: Spec,
+    pub(super) keepalive: Keepalive,
+    pub(super) upstream_tls: UpstreamTls,
+    /// Tells the user what it is at.
+    pub(super) step: watch::Sender<String>,
+}
+
+/// What a successful attempt found.
+pub(super) struct Proven {
+    pub(super) tunnel: Tunnel,
+    pub(super) resolved: Resolved,
+    pub(super) lease: Arc<Lease<DatabaseCredential>>,
+}
+
+/// Dials further tunnels of a session with the key that is held.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    pub(super) broker: Arc<Broker>,
+    pub(super) keepalive: Keepalive,
+    /// Known once the session has been up.
+    pub(super) addon: watch::Receiver<Option<String>>,
+}
+
+/// Key of the database lease of a session.
+pub(crate) fn database_key(spec: &Spec, resolved: &Resolved) -> DatabaseKey {
+    match spec.role {
+        Role::Personal => DatabaseKey::Personal {
+            addon: resolved.addon.clone(),
+            access: spec.access,
+        },
+        Role::App => DatabaseKey::App {
+            app: resolved.app.clone(),
+            attachment: resolved.attachment.clone(),
+            access: spec.access,
+        },
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// Runs it to its end. Dropping the future abandons it; requests to the provider that
+    /// are under way end by themselves, and their answers are kept.
+    ///
+    /// # Errors
+    /// The cause of the first step that failed.
+    pub(super) async fn run(self, renew: Renew) -> Result<Proven, Cause> {
+        let resolved = match self.spec.resolved.clone() {
+            Some(resolved) => resolved,
+            None => {
+                self.at("looking up the add-on");
+                self.broker.resolve(&self.spec.target).await?
+            }
+        };
+        let key = database_key(&self.spec, &resolved);
+        let held_ssh = self
+            .broker
+            .current_ssh(&resolved.addon)
+            .map(|lease| lease.generation);
+        let held_database = self
+            .broker
+            .current_database(&key)
+            .map(|lease| lease.generation);
+        let (ssh_after, database_after) = match renew {
+            Renew::Nothing => (None, None),
+            Renew::SshKey => (held_ssh, None),
+            Renew::Password => (None, held_database),
+            Renew::Everything => (held_ssh, held_database),
+        };
+
+        self.at("asking for credentials");
+        // Side by side: the bastion is dialled while the database user is still being asked for.
+        let tunnel = async {
+            let lease = self.broker.ssh(&resolved.addon, ssh_after).await?;
+            self.at(&format!("connecting to {}", lease.credential.bastion));
+            ssh::dial(&lease, self.keepalive).await
+        };
+        let lease = self.broker.database(&key, database_after);
+        let (tunnel, lease) = tokio::try_join!(tunnel, lease)?;
+
+        self.at("logging in to the database");
+        match probe(&tunnel, &lease, &self.upstream_tls).await {
+            // The lease is an old one: an admin has reset it, or another machine renewed it.
+            // A client that connects asks for the next, the clock does not.
+            Err(Cause::DatabaseRefusedLogin { .. }) if held_database == Some(lease.generation) => {}
+            Err(cause) => return Err(cause),
+            Ok(()) => {}
+        }
+        Ok(Proven {
+            tunnel,
+            resolved,
+            lease,
+        })
+    }
+
+    fn at(&self, step: &str) {
+        self.step.send_replace(step.to_owned());
+    }
+}
+
+/// Logs in once and hangs up: proof that the whole way works.
+async fn probe(
+    tunnel: &Tunnel,
+    lease: &Lease<DatabaseCredential>,
+    upstream_tls: &UpstreamTls,
+) -> Result<(), Cause> {
+    let server = &lease.credential.server;
+    let channel = tunnel.reserve().open(server).await?;
+    let startup = StartupParameters::new([("user", ""), ("application_name", "borealisd")])
+        .map_err(|error| Cause::Internal {
+            detail: error.to_string(),
+        })?;
+    match timeout(
+        LOGIN_LIMIT,
+        postgres::log_in(channel, upstream_tls, &lease.credential, &startup),
+    )
+    .await
+    {
+        Ok(Ok(mut logged_in)) => {
+            // A Terminate message, so that the server's log doesn't speak of a lost client.
+            let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
+            let _ = logged_in.stream.shutdown().await;
+            Ok(())
+        }
+        Ok(Err(error @ LoginError::Refused(_))) => Err(error.cause(server)),
+        // The channel broke: the tunnel's own reason says more, if it has one.
+        _ if tunnel.is_closed() => Err(tunnel.loss()),
+        Ok(Err(error)) => Err(error.cause(server)),
+        Err(_) => Err(Cause::DatabaseUnreachable {
+            server: server.clone(),
+            detail: format!("no log-in within {} s", LOGIN_LIMIT.as_secs()),
+        }),
+    }
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    /// Dials with the key that is held; asks the provider for none where one is.
+    pub(super) async fn dial(&self) -> Result<Tunnel, Cause> {
+        let Some(addon) = self.addon.borrow().clone() else {
+            return Err(Cause::Internal {
+                detail: "a tunnel was wanted before the session was up".into(),
+            });
+        };
+        let lease = self.broker.ssh(&addon, None).await?;
+        ssh::dial(&lease, self.keepalive).await
+    }
+}

@@ -1,0 +1,424 @@
+//! One client's connection, from its first byte to its last.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Counters, Limits,
+    splice::splice,
+    tunnels::{Gate, Tunnels},
+};
+use crate::{
+    credential::{Broker, DatabaseKey},
+    machine::Nudge,
+    model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
+    postgres::{
+        self, Authenticated, CancelRequest, ClientError, Greeting, LocalAuth, LocalTls, LoggedIn,
+        LoginError, MaybeTls, ScramVerifier, StartupParameters, Stream, TlsOffer, UpstreamTls,
+        refusal,
+    },
+    ssh::{ChannelStream, Closing},
+};
+
+/// What a client gets to say who it is. PostgreSQL's own `authentication_timeout` is 60 s.
+const LOGIN_LIMIT: Duration = Duration::from_secs(30);
+/// A cancel request is answered by closing; a server that doesn't isn't waited for.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+/// Clients that haven't logged in yet, for each session.
+const MAX_LOGINS: usize = 100;
+/// Renewals one log-in asks for before it gives up: more means that another machine of the
+/// user renews as fast.
+const MAX_RENEWALS: u32 = 5;
+/// Pause between tries while the database server restarts.
+const RESTART_PAUSE: Duration = Duration::from_millis(250);
+
+/// What all connections of a session share.
+pub(super) struct Gateway {
+    pub(super) name: SessionName,
+    pub(super) verifier: ScramVerifier,
+    pub(super) local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
+    pub(super) mode: Mode,
+    pub(super) limits: Limits,
+    pub(super) upstream_tls: UpstreamTls,
+    pub(super) broker: Arc<Broker>,
+    pub(super) tunnels: Arc<Tunnels>,
+    /// Known once the target has been looked up.
+    pub(super) key: watch::Receiver<Option<DatabaseKey>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) nudges: mpsc::Sender<Nudge>,
+    pub(super) slots: Slots,
+    pub(super) tasks: TaskTracker,
+    /// Ends every connection.
+    pub(super) cut: CancellationToken,
+}
+
+/// How many connections there may be.
+pub(super) struct Slots {
+    logins: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+/// Who a client is, by the listener that it came through.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// Anybody on this machine.
+    Tcp,
+    /// The user that the kernel says, and whether that one may come in.
+    Unix { uid: u32, trusted: bool },
+}
+
+/// A connection on which the database waits for a query.
+struct Reached {
+    stream: MaybeTls<ChannelStream>,
+    greeting: Bytes,
+    tunnel: Closing,
+}
+
+/// Why a client doesn't get its database.
+enum Refused {
+    /// In our words.
+    Because(Cause),
+    /// In the database's own.
+    ByDatabase(Bytes),
+}
+
+/// Serves a client on a task of its own.
+pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
+    // Over the limit the client gets a plain close: it hasn't said a word yet, and an answer
+    // would take the very slot that is missing.
+    let Ok(login) = Arc::clone(&gateway.slots.logins).try_acquire_owned() else {
+        tracing::warn!(session = %gateway.name, limit = MAX_LOGINS, "too many clients that haven't logged in; one was closed");
+        return;
+    };
+    let gateway = Arc::clone(gateway);
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        let cut = gateway.cut.clone();
+        let serving = async {
+            match gateway.mode {
+                Mode::Managed => managed(stream, peer, &gateway, login).await,
+                Mode::Passthrough => passthrough(stream, &gateway, login).await,
+            }
+        };
+        cut.run_until_cancelled(serving).await;
+    });
+}
+
+type Slot = OwnedSemaphorePermit;
+
+async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slot) {
+    let name = &gateway.name;
+    let mut client = match timeout(LOGIN_LIMIT, gateway.admit(stream, peer)).await {
+        Ok(Ok(Some(client))) => client,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => {
+            tracing::debug!(session = %name, %error, "a client did not get in");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(session = %name, "a client's log-in took too long");
+            return;
+        }
+    };
+    drop(login);
+    let Ok(_slot) = Arc::clone(&gateway.slots.connections).try_acquire_owned() else {
+        let limit = gateway.limits.max_connections;
+        return client
+            .refuse(&Cause::TooManyConnections { limit }, name)
+            .await;
+    };
+    let startup = client.startup().clone();
+    let reached = tokio::select! {
+        reached = gateway.log_in(&startup) => reached,
+        // Nothing more is done for a client that has stopped waiting.
+        () = client.left() => return,
+    };
+    match reached {
+        Ok(Reached {
+            stream,
+            greeting,
+            tunnel,
+        }) => {
+            let _counting = gateway.counters.connection();
+            let Ok(mut client) = client.finish(&greeting).await else {
+                return;
+            };
+            gateway.splice(&mut client, stream, &tunnel).await;
+        }
+        Err(Refused::Because(cause)) => {
+            tracing::info!(session = %name, %cause, "a client was refused");
+            client.refuse(&cause, name).await;
+        }
+        Err(Refused::ByDatabase(answer)) => client.refuse_with(&answer).await,
+    }
+}
+
+async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
+    let name = &gateway.name;
+    let slot = Arc::clone(&gateway.slots.connections).try_acquire_owned();
+    let reached = match slot {
+        Ok(slot) => gateway.reach().await.map(|channel| (channel, slot)),
+        Err(_) => Err(Cause::TooManyConnections {
+            limit: gateway.limits.max_connections,
+        }),
+    };
+    match reached {
+        Ok((channel, _slot)) => {
+            drop(login);
+            let _counting = gateway.counters.connection();
+            let tunnel = channel.tunnel().closing();
+            gateway.splice(&mut stream, channel, &tunnel).await;
+        }
+        Err(cause) => {
+            tracing::info!(session = %name, %cause, "a client was refused");
+            let refusing = refusal::refuse_unread(stream, &TlsOffer::Declined, &cause, name);
+            let _ = timeout(LOGIN_LIMIT, refusing).await;
+        }
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            logins: Arc::new(Semaphore::new(MAX_LOGINS)),
+            connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
+        }
+    }
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Lets a client in, or does what else it came for.
+    async fn admit<S: Stream>(
+        &self,
+        stream: S,
+        peer: Peer,
+    ) -> Result<Option<Authenticated<S>>, ClientError> {
+        // Clients of a Unix socket don't ask for TLS; the kernel keeps others out.
+        let (offer, auth) = match peer {
+            Peer::Tcp => (
+                TlsOffer::Offered((self.local_tls)()),
+                LocalAuth::Password(&self.verifier),
+            ),
+            Peer::Unix { trusted: true, .. } => (TlsOffer::Declined, LocalAuth::SameUser),
+            Peer::Unix { uid, .. } => (TlsOffer::Declined, LocalAuth::OtherUser { uid }),
+        };
+        match postgres::greet(stream, &offer).await? {
+            Greeting::Startup(client) => client.authenticate(&self.name, auth).await.map(Some),
+            Greeting::Cancel(request, _until_done) => {
+                self.cancel(&request).await;
+                Ok(None)
+            }
+            Greeting::Gone => Ok(None),
+        }
+    }
+
+    async fn splice<C: Stream, D: Stream>(&self, client: &mut C, database: D, tunnel: &Closing) {
+        tokio::select! {
+            ended = splice(client, database, &self.counters) => {
+                if let Err(error) = ended {
+                    tracing::debug!(session = %self.name, %error, "a connection broke");
+                }
+            }
+            cause = tunnel.closed() => {
+                tracing::debug!(session = %self.name, %cause, "a connection ended with its tunnel");
+            }
+        }
+    }
+
+    /// A channel to the database, held for while there is no tunnel.
+    async fn reach(&self) -> Result<ChannelStream, Cause> {
+        let began = Instant::now();
+        let deadline = began + self.limits.connect_timeout;
+        loop {
+            self.wait_for_tunnel(began, deadline).await?;
+            let lease = self.lease(None, deadline).await?;
+            match self.channel(&lease.credential.server, deadline).await {
+                Ok(channel) => return Ok(channel),
+                Err(cause) => self.pause_after(cause, deadline).await?,
+            }
+        }
+    }
+
+    /// A log-in to the database with the credentials of the moment; with the next ones,
+    /// where the database refuses those.
+    async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
+        let began = Instant::now();
+        let deadline = began + self.limits.connect_timeout;
+        let mut after = None;
+        let mut renewals = 0;
+        loop {
+            self.wait_for_tunnel(began, deadline).await?;
+            let lease = self.lease(after, deadline).await?;
+            let server = &lease.credential.server;
+            let channel = match self.channel(server, deadline).await {
+                Ok(channel) => channel,
+                Err(cause) => {
+                    self.pause_after(cause, deadline).await?;
+                    continue;
+                }
+            };
+            let tunnel = channel.tunnel().closing();
+            let logging_in =
+                postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
+            let error = match timeout_at(deadline, logging_in).await {
+                Ok(Ok(LoggedIn {
+                    stream, greeting, ..
+                })) => {
+                    return Ok(Reached {
+                        stream,
+                        greeting,
+                        tunnel,
+                    });
+                }
+                Ok(Err(error)) => error,
+                Err(_) => return Err(timed_out(began, None).into()),
+            };
+            match error.cause(server) {
+                cause @ Cause::DatabaseRefusedLogin { .. } => {
+                    renewals += 1;
+                    if renewals > MAX_RENEWALS {
+                        return Err(cause.into());
+                    }
+                    tracing::info!(session = %self.name, %cause, "asking for new credentials");
+                    after = Some(lease.generation);
+                    if renewals > 1 {
+                        pause_before_renewal(renewals, deadline).await;
+                    }
+                }
+                // A server that is starting or stopping, or a channel that broke, is another
+                // one in a moment.
+                cause if may_pass(&error) && Instant::now() + RESTART_PAUSE * 2 < deadline => {
+                    self.pause_after(cause, deadline).await?;
+                }
+                _ => {
+                    return Err(Refused::ByDatabase(
+                        error.error_response(server, &self.name),
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
+        let mut gate = self.tunnels.gate();
+        if *gate.borrow_and_update() != Gate::Open {
+            // Full means that a nudge is on its way already.
+            let _ = self.nudges.try_send(Nudge::Client);
+        }
+        let decided = timeout_at(
+            deadline,
+            gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))),
+        );
+        let outcome = match decided.await {
+            Ok(Ok(gate)) => Some(gate.clone()),
+            Ok(Err(_)) => return Err(Cause::SessionClosing),
+            Err(_) => None,
+        };
+        match outcome {
+            Some(Gate::Refuse(cause)) => Err(cause),
+            Some(_) => Ok(()),
+            None => {
+                let because = match &*self.tunnels.gate().borrow() {
+                    Gate::Hold(cause) => cause.clone(),
+                    Gate::Open | Gate::Refuse(_) => None,
+                };
+                Err(timed_out(began, because))
+            }
+        }
+    }
+
+    async fn lease(
+        &self,
+        after: Option<Generation>,
+        deadline: Instant,
+    ) -> Result<Arc<Lease<DatabaseCredential>>, Cause> {
+        let key = self.key.borrow().clone();
+        let key = key.ok_or(Cause::Internal {
+            detail: "a tunnel is up, but the add-on isn't known".into(),
+        })?;
+        let began = Instant::now();
+        match timeout_at(deadline, self.broker.database(&key, after)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out(began, None)),
+        }
+    }
+
+    async fn channel(&self, server: &HostPort, deadline: Instant) -> Result<ChannelStream, Cause> {
+        let began = Instant::now();
+        match timeout_at(deadline, self.tunnels.channel(server)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out(began, None)),
+        }
+    }
+
+    /// Waits a moment after a failure that may pass; the cause itself where there is no time
+    /// left, or where waiting is no use.
+    async fn pause_after(&self, cause: Cause, deadline: Instant) -> Result<(), Cause> {
+        match cause {
+            Cause::TunnelLost { .. } => {}
+            Cause::DatabaseUnreachable { .. } | Cause::DatabaseRefused { .. } => {}
+            other => return Err(other),
+        }
+        let pause = RESTART_PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
+        if Instant::now() + pause >= deadline {
+            return Err(cause);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    async fn cancel(&self, request: &CancelRequest) {
+        let forwarding = async {
+            let key = self.key.borrow().clone()?;
+            let lease = self.broker.current_database(&key)?;
+            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            postgres::forward_cancel(channel, request).await.ok()
+        };
+        match timeout(CANCEL_LIMIT, forwarding).await {
+            Ok(Some(())) => {}
+            _ => tracing::info!(session = %self.name, "a cancel request could not be passed on"),
+        }
+    }
+}
+
+impl From<Cause> for Refused {
+    fn from(cause: Cause) -> Self {
+        Self::Because(cause)
+    }
+}
+
+/// Whether the same log-in may succeed in a moment: the server is starting up or shutting
+/// down (57P03), or the channel was lost.
+fn may_pass(error: &LoginError) -> bool {
+    match error {
+        LoginError::Refused(refusal) => refusal.sqlstate() == "57P03",
+        LoginError::Lost(_) => true,
+        LoginError::Tls(_) | LoginError::Protocol(_) => false,
+    }
+}
+
+fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
+    Cause::HoldTimeout {
+        waited: began.elapsed(),
+        because: because.map(Box::new),
+    }
+}
+
+/// Two machines of one user renew each other's password away: pauses that grow and differ
+/// let one of them through.
+async fn pause_before_renewal(renewals: u32, deadline: Instant) {
+    let bound = Duration::from_millis(100) * 2_u32.pow(renewals.min(6));
+    let pause = bound.mul_f64(rand::rng().random_range(0.0..1.0));
+    sleep_until((Instant::now() + pause).min(deadline)).await;
+}

@@ -1,0 +1,459 @@
+//! Owns one session: feeds the machine what happens, does what it decides, and tells.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use rand::RngExt as _;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
+    attempt::{Attempt, Dialer, Proven, database_key},
+    connection::{Gateway, Slots},
+    listener,
+    tunnels::{Gate, Tunnels},
+};
+use crate::{
+    clock::{Clock, Moment},
+    credential::{Broker, DatabaseKey, DatabaseLease},
+    machine::{Action, Event, Life, Nudge, Phase, Renew},
+    model::{Cause, Class, Retry},
+    postgres::{LocalTls, UpstreamTls},
+};
+
+/// What every session is built with.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where leases come from.
+    pub broker: Arc<Broker>,
+    /// The config's limits.
+    pub limits: Limits,
+    /// TLS to the database.
+    pub upstream_tls: UpstreamTls,
+    /// TLS for local clients, asked for at each connection: its certificate is renewed.
+    pub local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
+}
+
+/// A running session, as the supervisor holds it.
+#[derive(Debug)]
+pub struct Session {
+    /// Where clients find it.
+    pub address: Address,
+    /// What it is doing.
+    pub status: watch::Receiver<Status>,
+    /// What passed through it.
+    pub counters: Arc<Counters>,
+    /// What it can be told.
+    pub commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+/// What a session can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Ask for new personal credentials; answered when they are in use.
+    Rotate(oneshot::Sender<Result<(), Cause>>),
+    /// A reason to try now.
+    Nudge(Nudge),
+    /// Take no more connections, give the open ones this long, and end.
+    Close(Duration),
+}
+
+/// The longest sleep: due times are checked against clocks that count suspend, and the
+/// runtime's timers don't.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The wait before a rotation that failed is tried again.
+const ROTATION_PAUSE: Duration = Duration::from_secs(300);
+
+/// Starts a session on its listeners.
+pub fn spawn(
+    spec: Spec,
+    endpoint: Endpoint,
+    login: &LocalLogin,
+    environment: Environment,
+) -> Session {
+    let address = endpoint.address().clone();
+    let counters = Arc::new(Counters::default());
+    let (commands, inbox) = mpsc::channel(16);
+    let (status, watching) = watch::channel(Status::opening(&spec));
+    let driver = Driver::new(spec, login, environment, Arc::clone(&counters), status);
+    let task = tokio::spawn(driver.run(endpoint, inbox));
+    Session {
+        address,
+        status: watching,
+        counters,
+        commands,
+        task,
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Waits until the session has ended.
+    pub async fn ended(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a session's driver ended in disorder");
+        }
+    }
+}
+
+impl Status {
+    fn opening(spec: &Spec) -> Self {
+        Self {
+            phase: Phase::Opening,
+            since: Timestamp::now(),
+            step: String::new(),
+            last_error: None,
+            resolved: spec.resolved.clone(),
+            credential: None,
+            database: spec.database.clone(),
+            concluded: 0,
+        }
+    }
+}
+
+struct Driver {
+    spec: Spec,
+    environment: Environment,
+    life: Life,
+    first: Option<Action>,
+    tunnels: Arc<Tunnels>,
+    gateway: Arc<Gateway>,
+    key: watch::Sender<Option<DatabaseKey>>,
+    addon: watch::Sender<Option<String>>,
+    step: watch::Sender<String>,
+    nudges: mpsc::Receiver<Nudge>,
+    status: watch::Sender<Status>,
+    /// The lease that new connections log in with.
+    lease: Option<watch::Receiver<Option<DatabaseLease>>>,
+    /// Attempts that have ended.
+    concluded: u64,
+    waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
+    rotate_not_before: Option<Moment>,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    fn new(
+        spec: Spec,
+        login: &LocalLogin,
+        environment: Environment,
+        counters: Arc<Counters>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let (life, first) = Life::begin(Clock::now());
+        let known = spec.resolved.as_ref();
+        let key = watch::Sender::new(known.map(|resolved| database_key(&spec, resolved)));
+        let addon = watch::Sender::new(known.map(|resolved| resolved.addon.clone()));
+        let (nudge, nudges) = mpsc::channel(1);
+        let tunnels = Tunnels::new(Dialer {
+            broker: Arc::clone(&environment.broker),
+            keepalive: environment.limits.keepalive,
+            addon: addon.subscribe(),
+        });
+        let gateway = Arc::new(Gateway {
+            name: spec.name.clone(),
+            verifier: login.verifier.clone(),
+            local_tls: Arc::clone(&environment.local_tls),
+            mode: spec.mode,
+            limits: environment.limits,
+            upstream_tls: environment.upstream_tls.clone(),
+            broker: Arc::clone(&environment.broker),
+            tunnels: Arc::clone(&tunnels),
+            key: key.subscribe(),
+            counters,
+            nudges: nudge,
+            slots: Slots::new(environment.limits),
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        });
+        Self {
+            spec,
+            environment,
+            life,
+            first: Some(first),
+            tunnels,
+            gateway,
+            key,
+            addon,
+            step: watch::Sender::new(String::new()),
+            nudges,
+            status,
+            lease: None,
+            concluded: 0,
+            waiting_for_rotation: Vec::new(),
+            rotate_not_before: None,
+        }
+    }
+
+    async fn run(mut self, endpoint: Endpoint, mut commands: mpsc::Receiver<Command>) {
+        let name = self.spec.name.clone();
+        tracing::info!(session = %name, port = endpoint.address().port, "session opened");
+        let gateway = Arc::clone(&self.gateway);
+        let accepting = tokio::spawn(async move {
+            tokio::join!(
+                listener::tcp(&endpoint.tcp, &gateway),
+                listener::unix(&endpoint.unix, &gateway)
+            );
+        });
+        let grace = self.work(&mut commands).await;
+        // Aborting drops the endpoint: the port is free and the socket gone when it is joined.
+        accepting.abort();
+        let _ = accepting.await;
+        self.drain(grace).await;
+        tracing::info!(session = %name, "session closed");
+    }
+
+    /// Runs until the session is to be closed; answers the grace of its connections.
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Duration {
+        let mut attempt = self.first.take().map(|action| self.begin(action));
+        let mut lost = self.tunnels.lost();
+        let mut steps = self.step.subscribe();
+        let mut token = self.environment.broker.token_changed();
+        loop {
+            self.publish();
+            let pause = self.pause();
+            let event = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Rotate(reply)) => {
+                        self.waiting_for_rotation.push(reply);
+                        Event::RotationDue
+                    }
+                    Some(Command::Nudge(nudge)) => Event::Nudged(nudge),
+                    Some(Command::Close(grace)) => return grace,
+                    None => return Duration::ZERO,
+                },
+                outcome = finished(&mut attempt) => {
+                    attempt = None;
+                    self.conclude(outcome)
+                }
+                Ok(()) = lost.changed() => {
+                    let cause = lost.borrow_and_update().clone();
+                    Event::TunnelsLost(cause.unwrap_or(Cause::TunnelLost { detail: String::new() }))
+                }
+                Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
+                Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
+                () = renewed(&mut self.lease) => continue,
+                Ok(()) = steps.changed() => continue,
+                () = sleep(pause) => {
+                    self.tunnels.prune();
+                    if self.rotation_is_due() { Event::RotationDue } else { Event::Tick }
+                }
+            };
+            let jitter = rand::rng().random_range(0.0..1.0);
+            if let Some(action) = self.life.handle(event, Clock::now(), jitter) {
+                attempt = Some(self.begin(action));
+            }
+            self.set_gate();
+        }
+    }
+
+    fn begin(&mut self, Action::Attempt(renew): Action) -> Running {
+        tracing::debug!(session = %self.spec.name, ?renew, "attempt");
+        let attempt = Attempt {
+            broker: Arc::clone(&self.environment.broker),
+            spec: self.spec.clone(),
+            keepalive: self.environment.limits.keepalive,
+            upstream_tls: self.environment.upstream_tls.clone(),
+            step: self.step.clone(),
+        };
+        Running {
+            renew,
+            task: AbortOnDrop(tokio::spawn(attempt.run(renew))),
+        }
+    }
+
+    fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
+        self.concluded += 1;
+        let name = &self.spec.name;
+        let (event, answer) = match outcome {
+            Ok(proven) => {
+                if self.life.phase() != Phase::Up {
+                    tracing::info!(session = %name, bastion = %proven.tunnel.bastion(), "session up");
+                }
+                self.learn(&proven);
+                self.tunnels.install(proven.tunnel);
+                (Event::AttemptSucceeded, Ok(()))
+            }
+            Err(cause) => {
+                tracing::warn!(session = %name, %cause, "attempt failed");
+                if renew == Renew::Everything {
+                    self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
+                }
+                (Event::AttemptFailed(cause.clone()), Err(cause))
+            }
+        };
+        if renew == Renew::Everything {
+            for reply in self.waiting_for_rotation.drain(..) {
+                // Who asked may have gone.
+                let _ = reply.send(answer.clone());
+            }
+        }
+        event
+    }
+
+    fn learn(&mut self, proven: &Proven) {
+        self.spec.resolved = Some(proven.resolved.clone());
+        self.spec.database = Some(proven.lease.credential.database.clone());
+        let key = database_key(&self.spec, &proven.resolved);
+        if self.lease.is_none() {
+            self.lease = Some(self.environment.broker.watch_database(&key));
+        }
+        self.key.send_replace(Some(key));
+        self.addon.send_replace(Some(proven.resolved.addon.clone()));
+        self.step.send_replace(String::new());
+    }
+
+    /// What connections are told, by what the machine decided.
+    fn set_gate(&self) {
+        if self.life.phase() == Phase::Up {
+            return;
+        }
+        let cause = self.life.last_error().cloned();
+        let gate = match cause {
+            Some(cause) if waiting_is_no_use(&cause) && !self.life.is_attempting() => {
+                Gate::Refuse(cause)
+            }
+            cause => Gate::Hold(cause),
+        };
+        self.tunnels.shut(gate);
+    }
+
+    fn publish(&self) {
+        let phase = self.life.phase();
+        let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
+        let step = match self.life.retry_at() {
+            Some(at) => format!(
+                "next attempt in {} s",
+                at.since(Clock::now()).as_secs_f64().ceil()
+            ),
+            None => self.step.borrow().clone(),
+        };
+        self.status.send_if_modified(|status| {
+            let since = if status.phase == phase {
+                status.since
+            } else {
+                Timestamp::now()
+            };
+            let next = Status {
+                phase,
+                since,
+                step: if phase == Phase::Up {
+                    String::new()
+                } else {
+                    step
+                },
+                last_error: self.life.last_error().cloned(),
+                resolved: self.spec.resolved.clone(),
+                credential: lease.as_ref().map(|lease| CredentialStatus {
+                    generation: lease.generation,
+                    issued_at: lease.issued_at,
+                    rotates_at: lease.rotates_at,
+                    username: lease.credential.username.clone(),
+                }),
+                database: lease
+                    .as_ref()
+                    .map(|lease| lease.credential.database.clone())
+                    .or_else(|| self.spec.database.clone()),
+                concluded: self.concluded,
+            };
+            let changed = *status != next;
+            *status = next;
+            changed
+        });
+    }
+
+    fn pause(&self) -> Duration {
+        let now = Clock::now();
+        match self.life.retry_at() {
+            Some(at) => at.since(now).min(LONGEST_SLEEP),
+            None => LONGEST_SLEEP,
+        }
+    }
+
+    fn rotation_is_due(&self) -> bool {
+        let due = self
+            .status
+            .borrow()
+            .credential
+            .as_ref()
+            .and_then(|credential| credential.rotates_at);
+        self.life.phase() == Phase::Up
+            && due.is_some_and(|due| due <= Timestamp::now())
+            && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
+    }
+
+    /// Gives open connections their grace, then ends them.
+    async fn drain(&mut self, grace: Duration) {
+        self.life.handle(Event::Close, Clock::now(), 0.0);
+        self.publish();
+        self.tunnels.shut(Gate::Refuse(Cause::SessionClosing));
+        self.tunnels.close();
+        let tasks = &self.gateway.tasks;
+        tasks.close();
+        if timeout(grace, tasks.wait()).await.is_err() {
+            self.gateway.cut.cancel();
+            tasks.wait().await;
+        }
+        for reply in self.waiting_for_rotation.drain(..) {
+            let _ = reply.send(Err(Cause::SessionClosing));
+        }
+    }
+}
+
+/// Whether a client is better told at once than held.
+fn waiting_is_no_use(cause: &Cause) -> bool {
+    let row = cause.row();
+    row.class != Class::Operation
+        || matches!(
+            row.retry,
+            Retry::Never | Retry::WhenTokenChanges | Retry::Slowly
+        )
+}
+
+/// An attempt under way.
+struct Running {
+    renew: Renew,
+    task: AbortOnDrop,
+}
+
+struct AbortOnDrop(JoinHandle<Result<Proven, Cause>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The end of the attempt under way; never, where there is none.
+async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause>) {
+    match attempt {
+        Some(running) => {
+            let outcome = (&mut running.task.0).await.unwrap_or_else(|error| {
+                Err(Cause::Internal {
+                    detail: error.to_string(),
+                })
+            });
+            (running.renew, outcome)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of the lease; never, while none is known.
+async fn renewed(lease: &mut Option<watch::Receiver<Option<DatabaseLease>>>) {
+    let changed = match lease {
+        Some(lease) => lease.changed().await,
+        None => std::future::pending().await,
+    };
+    if changed.is_err() {
+        std::future::pending().await
+    }
+}

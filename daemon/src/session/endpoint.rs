@@ -1,0 +1,146 @@
+//! A session's local endpoint: a TCP port on loopback and a Unix socket.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
+    ops::RangeInclusive,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::Address;
+use crate::{
+    model::{Cause, SessionName},
+    port,
+};
+
+/// libpq looks for this file in the directory it is given as host, as its default port is
+/// 5432.
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// `sun_path` holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+
+/// Which TCP port a session should get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortWish {
+    /// This one and no other.
+    Exactly(u16),
+    /// One of the range that is nobody's, `preferred` first.
+    Pick {
+        /// The port the session had before.
+        preferred: Option<u16>,
+        /// The configured range.
+        range: RangeInclusive<u16>,
+        /// Ports that belong to other sessions, open or closed.
+        reserved: BTreeSet<u16>,
+    },
+}
+
+/// Bound listeners. Dropping it frees the port and removes the socket.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: Address,
+    pub(super) tcp: TcpListener,
+    pub(super) unix: UnixListener,
+}
+
+/// Binds both listeners of a session.
+///
+/// # Errors
+/// `PortInUse` with the program that has it, `PortRangeUsedUp`, or what keeps the socket
+/// from being made. Nothing stays behind then.
+pub fn bind(runtime_dir: &Path, name: &SessionName, wish: &PortWish) -> Result<Endpoint, Cause> {
+    let (tcp, port) = bind_tcp(wish)?;
+    let socket_dir = runtime_dir.join("pg").join(name.as_str());
+    let unix = bind_unix(&socket_dir)?;
+    Ok(Endpoint {
+        address: Address { port, socket_dir },
+        tcp,
+        unix,
+    })
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Where clients find it.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // Best effort: what stays is taken over at the next start.
+        let _ = fs::remove_file(self.address.socket_dir.join(SOCKET));
+        let _ = fs::remove_dir(&self.address.socket_dir);
+    }
+}
+
+fn bind_tcp(wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
+    match wish {
+        PortWish::Exactly(port) => match listen(*port) {
+            Ok(listener) => Ok((listener, *port)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Cause::InvalidRequest {
+                    problem: format!("port {port} needs root; choose one above 1023"),
+                })
+            }
+            Err(_) => Err(Cause::PortInUse {
+                port: *port,
+                holder: port::holder(*port),
+            }),
+        },
+        PortWish::Pick {
+            preferred,
+            range,
+            reserved,
+        } => preferred
+            .iter()
+            .copied()
+            .chain(range.clone().filter(|port| !reserved.contains(port)))
+            .find_map(|port| listen(port).ok().map(|listener| (listener, port)))
+            .ok_or_else(|| Cause::PortRangeUsedUp {
+                range: format!("{}-{}", range.start(), range.end()),
+            }),
+    }
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = StdTcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
+    let path = dir.join(SOCKET);
+    if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+        return Err(Cause::SocketPathTooLong {
+            path: path.display().to_string(),
+        });
+    }
+    let unwritable = |error: io::Error| Cause::StateUnwritable {
+        path: path.display().to_string(),
+        detail: error.to_string(),
+    };
+    private_dir(dir).map_err(unwritable)?;
+    // The daemon's lock says that no other daemon of this user serves it: what is there is
+    // left from one that was killed.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(unwritable)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(unwritable)?;
+    Ok(listener)
+}
+
+fn private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o700))
+}

@@ -1,0 +1,75 @@
+//! Accepts clients, on both of a session's listeners.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::sleep,
+};
+
+use super::connection::{self, Gateway, Peer};
+
+/// First and longest pause while the process has no descriptors left.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Serves TCP clients until it is dropped.
+pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
+    let mut pause = PAUSE.0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                pause = PAUSE.0;
+                // Queries are small packets that must not wait for each other.
+                let _ = stream.set_nodelay(true);
+                connection::begin(stream, Peer::Tcp, gateway);
+            }
+            Err(error) => pause = rest(&error, pause, gateway).await,
+        }
+    }
+}
+
+/// Serves clients of the Unix socket until it is dropped.
+pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
+    let own = rustix::process::geteuid().as_raw();
+    let mut pause = PAUSE.0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                pause = PAUSE.0;
+                // Root can read the daemon's memory anyway.
+                match stream.peer_cred().map(|peer| peer.uid()) {
+                    Ok(uid) => {
+                        let trusted = uid == own || uid == 0;
+                        connection::begin(stream, Peer::Unix { uid, trusted }, gateway);
+                    }
+                    Err(error) => {
+                        tracing::warn!(session = %gateway.name, %error, "can't tell who a client is");
+                    }
+                }
+            }
+            Err(error) => pause = rest(&error, pause, gateway).await,
+        }
+    }
+}
+
+/// Waits after a failed accept where that can help, and answers the next pause.
+async fn rest(error: &io::Error, pause: Duration, gateway: &Gateway) -> Duration {
+    if !is_exhaustion(error) {
+        // The client was gone before it was accepted.
+        return PAUSE.0;
+    }
+    if pause == PAUSE.0 {
+        tracing::warn!(session = %gateway.name, %error, "can't accept connections; trying again");
+    }
+    sleep(pause).await;
+    (pause * 2).min(PAUSE.1)
+}
+
+/// Whether the process or the machine has run out of something that comes back.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}

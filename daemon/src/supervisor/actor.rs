@@ -1,0 +1,262 @@
+//! The supervisor's loop.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Command, Handle, Lifetime, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry,
+    find,
+};
+use crate::{
+    config::Config,
+    machine::Nudge,
+    model::{Cause, Resolved, SessionName},
+    session::{self, Environment, Limits, LocalLogin},
+    ssh::Keepalive,
+    state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
+};
+
+/// What the supervisor works with.
+pub struct Setup {
+    /// The config at start.
+    pub config: Config,
+    /// What sessions are built with, limits apart.
+    pub environment: Environment,
+    /// What was saved.
+    pub saved: Vec<SavedSession>,
+    /// Where changes are saved.
+    pub store: SessionStore,
+    /// The sessions' passwords.
+    pub passwords: Passwords,
+    /// The files for libpq.
+    pub client_files: ClientFiles,
+    /// Where sockets go.
+    pub runtime_dir: PathBuf,
+}
+
+/// Opens what is remembered and declared, and starts the loop. Answers once the listeners
+/// are bound.
+pub async fn spawn(setup: Setup) -> Handle {
+    let (commands, inbox) = mpsc::channel(64);
+    let (picture, watching) = watch::channel(Picture::default());
+    let (events, happened) = mpsc::channel(256);
+    let mut actor = Actor {
+        config: setup.config,
+        environment: setup.environment,
+        store: setup.store,
+        passwords: Arc::new(setup.passwords),
+        client_files: setup.client_files,
+        runtime_dir: setup.runtime_dir,
+        entries: BTreeMap::new(),
+        remembered: BTreeMap::new(),
+        picture,
+        events,
+        tasks: TaskTracker::new(),
+        last_saved: Vec::new(),
+    };
+    actor.restore(setup.saved).await;
+    actor.publish();
+    tokio::spawn(actor.run(inbox, happened));
+    Handle {
+        commands,
+        picture: watching,
+    }
+}
+
+/// What comes back from work that the loop started.
+pub(super) enum Happened {
+    /// An `open` knows what its target is.
+    LookedUp {
+        request: OpenRequest,
+        reply: Reply<Opened>,
+        outcome: Result<Known, Cause>,
+    },
+    /// A session has something new to show.
+    Changed,
+    /// A session's driver has ended.
+    Ended(SessionName),
+    /// A user of a transient session has gone.
+    Released(SessionName),
+}
+
+/// What an `open` needs before the session can be made.
+pub(super) struct Known {
+    pub(super) name: SessionName,
+    pub(super) resolved: Resolved,
+    pub(super) login: LocalLogin,
+}
+
+pub(super) struct Actor {
+    pub(super) config: Config,
+    pub(super) environment: Environment,
+    pub(super) store: SessionStore,
+    pub(super) passwords: Arc<Passwords>,
+    pub(super) client_files: ClientFiles,
+    pub(super) runtime_dir: PathBuf,
+    pub(super) entries: BTreeMap<SessionName, Entry>,
+    /// Closed sessions, whose port and password are kept for their next opening.
+    pub(super) remembered: BTreeMap<SessionName, SavedSession>,
+    pub(super) picture: watch::Sender<Picture>,
+    pub(super) events: mpsc::Sender<Happened>,
+    pub(super) tasks: TaskTracker,
+    pub(super) last_saved: Vec<SavedSession>,
+}
+
+// === impl Actor ===
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut happened: mpsc::Receiver<Happened>,
+    ) {
+        loop {
+            let pause = self.pause();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Stop { grace, reply }) => {
+                        self.stop(grace, &mut happened).await;
+                        // Who asked waits for it, or has gone.
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(command) => self.take(command).await,
+                    None => return,
+                },
+                Some(event) = happened.recv() => self.learn(event).await,
+                () = sleep(pause) => self.look_at_the_clock(),
+            }
+            self.publish();
+        }
+    }
+
+    async fn take(&mut self, command: Command) {
+        match command {
+            Command::Open { request, reply } => self.open(request, reply),
+            Command::Close {
+                selection,
+                grace,
+                reply,
+            } => self.close(&selection, grace, reply),
+            Command::Rotate { selection, reply } => self.rotate(&selection, reply),
+            Command::Find { target, reply } => {
+                let found = find::find(&self.views(), &target).cloned();
+                let _ = reply.send(found);
+            }
+            Command::Nudge { name } => {
+                if let Some(entry) = self.entries.get(&name) {
+                    entry.tell(session::Command::Nudge(Nudge::User));
+                }
+            }
+            Command::Reload { config, reply } => {
+                let reloaded = self.reload(*config).await;
+                let _ = reply.send(Ok(reloaded));
+            }
+            Command::Stop { .. } => {}
+        }
+    }
+
+    async fn learn(&mut self, event: Happened) {
+        match event {
+            Happened::LookedUp {
+                request,
+                reply,
+                outcome,
+            } => {
+                let answer = outcome.and_then(|known| self.create_or_join(&request, known));
+                if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
+                    self.hold(&opened.view.name, token.clone());
+                }
+                // Who asked may have gone; the session stays, as `open` says.
+                let _ = reply.send(answer);
+            }
+            Happened::Changed => {}
+            Happened::Ended(name) => {
+                if let Some(declared) = self.forget(&name) {
+                    self.declare(name, &declared).await;
+                }
+            }
+            Happened::Released(name) => self.release(&name),
+        }
+    }
+
+    pub(super) fn select(&self, selection: &Selection) -> Result<Vec<SessionName>, Cause> {
+        match selection {
+            Selection::All => Ok(self.entries.keys().cloned().collect()),
+            Selection::Targets(targets) => {
+                let views = self.views();
+                let mut names = BTreeSet::new();
+                for target in targets {
+                    names.insert(find::find(&views, target)?.name.clone());
+                }
+                Ok(names.into_iter().collect())
+            }
+        }
+    }
+
+    pub(super) fn views(&self) -> Vec<View> {
+        self.entries
+            .values()
+            .map(|entry| entry.view(&self.runtime_dir, &self.environment.broker))
+            .collect()
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.save();
+        let sessions = self.views();
+        let problem = self.store.problem();
+        self.picture.send_modify(|picture| {
+            picture.revision += 1;
+            picture.sessions = sessions;
+            picture.problems = problem.into_iter().collect();
+        });
+    }
+
+    /// Saves the set, and writes it for libpq, where it differs from what was saved last.
+    pub(super) fn save(&mut self) {
+        let open = self.entries.values().filter_map(Entry::saved);
+        let set: Vec<_> = open.chain(self.remembered.values().cloned()).collect();
+        if set == self.last_saved {
+            return;
+        }
+        self.last_saved.clone_from(&set);
+        // Both writers go on by themselves and keep their last problem.
+        drop(self.store.save(set));
+        drop(
+            self.client_files
+                .write(self.views().iter().map(client_entry).collect()),
+        );
+    }
+}
+
+/// The limits of every session, from the config.
+pub(crate) fn limits(config: &Config) -> Limits {
+    Limits {
+        connect_timeout: config.connect_timeout,
+        max_connections: config.max_connections,
+        keepalive: Keepalive {
+            interval: config.keepalive.interval,
+            timeout: config.keepalive.timeout,
+        },
+    }
+}
+
+fn client_entry(view: &View) -> ClientEntry {
+    ClientEntry {
+        name: view.name.clone(),
+        host: "127.0.0.1".into(),
+        port: view.port,
+        database: view.status.database.clone(),
+        user: view.user().map(str::to_owned),
+        password: view.password.clone(),
+    }
+}

@@ -1,0 +1,273 @@
+//! Opening sessions: by an `open`, or for as long as somebody uses them.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Lifetime, OpenRequest, Opened, Reply, View,
+    actor::{Actor, Happened, Known},
+    entry::{Entry, Keeping, Running},
+    find,
+};
+use crate::{
+    model::{Cause, Resolved, SessionName},
+    session::{self, LocalLogin, PortWish, Spec},
+    state::Passwords,
+};
+
+impl Actor {
+    pub(super) fn open(&mut self, request: OpenRequest, reply: Reply<Opened>) {
+        let views = self.views();
+        if request.name.is_none()
+            && let Some(view) = find::joinable(
+                &views,
+                &request.target,
+                request.role,
+                request.access,
+                request.mode,
+            )
+        {
+            let answer = self.join(&view.name.clone(), &request);
+            if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
+                self.hold(&opened.view.name, token.clone());
+            }
+            let _ = reply.send(answer);
+            return;
+        }
+        let broker = Arc::clone(&self.environment.broker);
+        let passwords = Arc::clone(&self.passwords);
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let look_up = async {
+                let resolved = broker.resolve(&request.target).await?;
+                let name = name_for(&request, &resolved)?;
+                let login = login_of(&passwords, &name).await?;
+                Ok(Known {
+                    name,
+                    resolved,
+                    login,
+                })
+            };
+            let outcome = look_up.await;
+            let _ = events
+                .send(Happened::LookedUp {
+                    request,
+                    reply,
+                    outcome,
+                })
+                .await;
+        });
+    }
+
+    pub(super) fn create_or_join(
+        &mut self,
+        request: &OpenRequest,
+        known: Known,
+    ) -> Result<Opened, Cause> {
+        if let Some(entry) = self.entries.get(&known.name) {
+            let same_addon = entry
+                .view(&self.runtime_dir, &self.environment.broker)
+                .status
+                .resolved
+                .is_none_or(|resolved| {
+                    (&resolved.addon, &resolved.app) == (&known.resolved.addon, &known.resolved.app)
+                });
+            let spec = &entry.spec;
+            let same_choices =
+                (spec.role, spec.access, spec.mode) == (request.role, request.access, request.mode);
+            if !same_addon || !same_choices {
+                let by = find::taken_by(&entry.view(&self.runtime_dir, &self.environment.broker));
+                return Err(Cause::NameTaken {
+                    name: known.name,
+                    by,
+                });
+            }
+            return self.join(&known.name, request);
+        }
+        let wish = self.port_wish(&known.name, request.port);
+        let spec = Spec {
+            name: known.name.clone(),
+            target: request.target.clone(),
+            resolved: Some(known.resolved),
+            role: request.role,
+            access: request.access,
+            mode: request.mode,
+            expires_at: request.expires_at,
+            database: self
+                .remembered
+                .get(&known.name)
+                .and_then(|saved| saved.database.clone()),
+        };
+        let endpoint = session::bind(&self.runtime_dir, &known.name, &wish)?;
+        let keeping = match request.lifetime {
+            Lifetime::Kept => Keeping::Kept,
+            Lifetime::Transient(_) => Keeping::Transient(0),
+        };
+        let view = self.insert(spec, endpoint, known.login, keeping, false);
+        Ok(Opened {
+            view,
+            created: true,
+        })
+    }
+
+    /// Answers with the session that is open; makes a transient one stay where that is asked.
+    pub(super) fn join(
+        &mut self,
+        name: &SessionName,
+        request: &OpenRequest,
+    ) -> Result<Opened, Cause> {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return Err(Cause::SessionClosing);
+        };
+        if !entry.closing.is_empty() {
+            return Err(Cause::SessionClosing);
+        }
+        if request.port.is_some_and(|port| port != entry.port) {
+            let by = format!("{} on port {}", entry.spec.target, entry.port);
+            return Err(Cause::NameTaken {
+                name: name.clone(),
+                by,
+            });
+        }
+        if matches!(request.lifetime, Lifetime::Kept) {
+            entry.keeping = Keeping::Kept;
+            if request.expires_at.is_some() {
+                entry.spec.expires_at = request.expires_at;
+            }
+        }
+        Ok(Opened {
+            view: entry.view(&self.runtime_dir, &self.environment.broker),
+            created: false,
+        })
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        spec: Spec,
+        endpoint: session::Endpoint,
+        login: LocalLogin,
+        keeping: Keeping,
+        declared: bool,
+    ) -> View {
+        let name = spec.name.clone();
+        let port = endpoint.address().port;
+        let running = Running::Bound(self.start(&spec, endpoint, &login));
+        let entry = Entry {
+            spec,
+            port,
+            declared,
+            keeping,
+            login,
+            running,
+            reopen: None,
+            closing: Vec::new(),
+        };
+        let view = entry.view(&self.runtime_dir, &self.environment.broker);
+        self.remembered.remove(&name);
+        self.entries.insert(name, entry);
+        view
+    }
+
+    pub(super) fn start(
+        &self,
+        spec: &Spec,
+        endpoint: session::Endpoint,
+        login: &LocalLogin,
+    ) -> session::Session {
+        let session = session::spawn(spec.clone(), endpoint, login, self.environment.clone());
+        let mut status = session.status.clone();
+        let (events, name) = (self.events.clone(), spec.name.clone());
+        self.tasks.spawn(async move {
+            while status.changed().await.is_ok() {
+                if events.send(Happened::Changed).await.is_err() {
+                    return;
+                }
+            }
+            let _ = events.send(Happened::Ended(name)).await;
+        });
+        session
+    }
+
+    pub(super) fn port_wish(&self, name: &SessionName, port: Option<u16>) -> PortWish {
+        match port {
+            Some(port) => PortWish::Exactly(port),
+            None => PortWish::Pick {
+                preferred: self.remembered.get(name).map(|saved| saved.port),
+                range: self.config.port_range.ports(),
+                reserved: self.reserved_ports(name),
+            },
+        }
+    }
+
+    pub(super) fn reserved_ports(&self, but: &SessionName) -> BTreeSet<u16> {
+        let open = self.entries.iter().map(|(name, entry)| (name, entry.port));
+        let closed = self
+            .remembered
+            .iter()
+            .map(|(name, saved)| (name, saved.port));
+        let declared = self
+            .config
+            .sessions
+            .iter()
+            .filter_map(|declared| declared.port);
+        open.chain(closed)
+            .filter(|(name, _)| *name != but)
+            .map(|(_, port)| port)
+            .chain(declared)
+            .collect()
+    }
+
+    /// Counts a user until its token is cancelled.
+    pub(super) fn hold(&mut self, name: &SessionName, token: CancellationToken) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        // A kept session needs no holding, also if it is closed meanwhile.
+        let Keeping::Transient(users) = &mut entry.keeping else {
+            return;
+        };
+        *users += 1;
+        let (events, name) = (self.events.clone(), name.clone());
+        self.tasks.spawn(async move {
+            token.cancelled().await;
+            let _ = events.send(Happened::Released(name)).await;
+        });
+    }
+
+    pub(super) fn release(&mut self, name: &SessionName) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let Keeping::Transient(users) = &mut entry.keeping else {
+            return;
+        };
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.begin_close(&name.clone(), Duration::ZERO, None);
+        }
+    }
+}
+
+pub(super) async fn login_of(
+    passwords: &Passwords,
+    name: &SessionName,
+) -> Result<LocalLogin, Cause> {
+    LocalLogin::new(passwords.of(name).await?)
+}
+
+fn name_for(request: &OpenRequest, resolved: &Resolved) -> Result<SessionName, Cause> {
+    match &request.name {
+        Some(name) => Ok(name.clone()),
+        None => {
+            let attachment = resolved
+                .ambiguous_in_app
+                .then_some(resolved.attachment.as_str());
+            SessionName::derive(&resolved.app, attachment, request.role, request.access).map_err(
+                |error| Cause::InvalidRequest {
+                    problem: error.to_string(),
+                },
+            )
+        }
+    }
+}
