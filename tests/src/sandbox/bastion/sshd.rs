@@ -228,7 +228,7 @@ impl SshdBastion {
              AuthorizedKeysFile \"{keys}\"\n\
              StrictModes no\n\
              PidFile none\n\
-             UsePAM no\n\
+             UsePAM {pam}\n\
              UseDNS no\n\
              LogLevel VERBOSE\n\
              PermitRootLogin yes\n\
@@ -247,6 +247,7 @@ impl SshdBastion {
              PermitTunnel no\n\
              PermitTTY no\n\
              PrintMotd no\n",
+            pam = if needs_pam() { "yes" } else { "no" },
             port = self.port,
             home = self.home.display(),
             keys = self.authorized_keys().display(),
@@ -321,6 +322,12 @@ fn prepare_privilege_separation() -> Result<(), SandboxError> {
             .map_err(SandboxError::path("changing the mode of", directory))?;
     }
     Ok(())
+}
+
+/// Without root sshd can't see whether an account is locked, takes it for locked, and
+/// leaves the question to PAM where it may.
+fn needs_pam() -> bool {
+    !is_root() && Path::new("/etc/pam.d/sshd").exists()
 }
 
 /// Without root sshd can only log in the user that it runs as. As root it refuses users
