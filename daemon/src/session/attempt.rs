@@ -128,7 +128,7 @@ async fn probe(
 ) -> Result<(), Cause> {
     let server = &lease.credential.server;
     let channel = tunnel.reserve().open(server).await?;
-    let startup = StartupParameters::new([("user", ""), ("application_name", "borealisd")])
+    let startup = StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
         .map_err(|error| Cause::Internal {
             detail: error.to_string(),
         })?;

@@ -98,7 +98,7 @@ impl SshdBastion {
     /// Shows another host key to connections that come from now on.
     pub(super) async fn show(&self, host_key: &PrivateKey) -> Result<(), SandboxError> {
         self.write_host_key(host_key)?;
-        if self.lock().is_none() {
+        if !self.is_running() {
             return Ok(());
         }
         // The listener starts itself anew and stays the parent of those connected.
@@ -115,11 +115,8 @@ impl SshdBastion {
                 self.signal_connections(Signal::KILL);
                 self.stop_listener().await;
             }
-            BastionAction::Start => {
-                if self.lock().is_none() {
-                    self.launch().await?;
-                }
-            }
+            BastionAction::Start if self.is_running() => {}
+            BastionAction::Start => self.launch().await?,
             BastionAction::Cut | BastionAction::Reset => self.signal_connections(Signal::KILL),
             BastionAction::Freeze => {
                 // The listener first, so that no connection is born in between.
@@ -178,6 +175,10 @@ impl SshdBastion {
         }
         *self.lock() = Some(child);
         Ok(())
+    }
+
+    fn is_running(&self) -> bool {
+        self.lock().as_ref().is_some_and(|c| c.status().is_none())
     }
 
     fn times_listening(&self) -> usize {
