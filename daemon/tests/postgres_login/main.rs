@@ -1,5 +1,12 @@
 //! Both log-ins against what they are for: a real PostgreSQL behind, libpq before.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that can't go on fails there, and prints to the test's own output"
+)]
+
 mod gateway;
 mod server;
 
