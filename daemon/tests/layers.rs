@@ -1,5 +1,8 @@
 //! Imports point down only: reads them and says which don't.
-#![allow(clippy::unwrap_used, reason = "a test that can't read the code has failed")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can't read the code has failed"
+)]
 
 use std::{
     fs,
@@ -19,7 +22,11 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// Crates that only one module may name.
-const ONLY: &[(&str, &str)] = &[("russh", "ssh"), ("reqwest", "provider"), ("tonic", "control")];
+const ONLY: &[(&str, &str)] = &[
+    ("russh", "ssh"),
+    ("reqwest", "provider"),
+    ("tonic", "control"),
+];
 
 fn row(module: &str) -> Option<usize> {
     ROWS.iter().position(|row| row.contains(&module))
@@ -69,8 +76,11 @@ fn imports(code: &str) -> Vec<String> {
             None => vec![rest],
         };
         for name in names {
-            let name: String =
-                name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String = name
+                .trim()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             found.push(name);
         }
     }
@@ -85,7 +95,12 @@ fn imports_point_down() {
     let mut wrong = Vec::new();
     for file in files {
         let inside = file.strip_prefix(&root).unwrap();
-        let module = inside.components().next().unwrap().as_os_str().to_string_lossy();
+        let module = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         if ["lib", "main"].contains(&module.as_str()) {
             continue;
@@ -102,9 +117,13 @@ fn imports_point_down() {
             }
         }
         for (name, only) in ONLY {
-            let named = code.contains(&format!("{name}::")) || code.contains(&format!("use {name}"));
+            let named =
+                code.contains(&format!("{name}::")) || code.contains(&format!("use {name}"));
             if named && module != *only {
-                wrong.push(format!("{} names {name}, which is {only}'s", inside.display()));
+                wrong.push(format!(
+                    "{} names {name}, which is {only}'s",
+                    inside.display()
+                ));
             }
         }
     }
