@@ -59,9 +59,9 @@ impl Daemon {
             .expect("a time limit");
         let child = Command::new(binary("borealisd"))
             .env_clear()
+            .env("BOREALIS_LOG", "trace")
             .envs(environment.iter().cloned())
             .env("NOTIFY_SOCKET", &notify)
-            .env("BOREALIS_LOG", "trace")
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -58,6 +58,15 @@ impl Desk {
         desk
     }
 
+    /// With a daemon that logs what it would for a user, before such a sandbox: a log of
+    /// everything would be what a benchmark measures.
+    pub fn quiet(options: Options) -> Self {
+        let mut desk = Self::without_daemon(options);
+        desk.set("BOREALIS_LOG", "info");
+        desk.start_daemon();
+        desk
+    }
+
     /// With a sandbox, and nothing started yet.
     pub fn without_daemon(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
