@@ -18,6 +18,9 @@ use crate::{
     provider::{Borealis, Failure, Waiting},
 };
 
+#[cfg(test)]
+mod tests;
+
 fn borealis<'a>(broker: &'a Broker, grant: &'a Grant, addon: &'a str) -> Borealis<'a> {
     broker
         .provider()
