@@ -36,7 +36,6 @@ type Answer<T = Response> = Result<T, Refusal>;
 type Provided = State<Arc<Provider>>;
 
 /// A request that may be served: its user has a live authorization, and the add-on is ours.
-#[derive(Debug)]
 struct Visit {
     email: String,
     addon: Addon,

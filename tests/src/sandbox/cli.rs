@@ -180,9 +180,14 @@ async fn start(args: StartArgs, stop: &mut Stop) -> Result<Option<Sandbox>, Sand
         cache: args.cache,
         ..Options::default()
     };
+    let starting = Sandbox::start(options);
+    tokio::pin!(starting);
     tokio::select! {
-        sandbox = Sandbox::start(options) => sandbox.map(Some),
-        _ = stop.requested() => Ok(None),
+        sandbox = &mut starting => sandbox.map(Some),
+        _ = stop.requested() => {
+            // What has begun is waited for and ended in order, so that nothing stays behind.
+            starting.await.map(|_| None)
+        }
     }
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct Provider {
 }
 
 /// An SSH user with a fresh key.
-#[derive(Debug)]
 pub(crate) struct SshUser {
     pub(crate) username: String,
     pub(crate) private_key: String,
