@@ -317,7 +317,9 @@ pub(crate) fn without_colons(args: impl IntoIterator<Item = OsString>) -> Vec<Os
         if text.starts_with('-') {
             let has_value = WITH_VALUE.contains(&text);
             out.push(arg);
-            out.extend(args.next().filter(|_| has_value));
+            if has_value {
+                out.extend(args.next());
+            }
             continue;
         }
         match text.split_once(':') {
