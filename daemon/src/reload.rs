@@ -7,6 +7,7 @@ use crate::{
     credential::{Broker, BrokerSettings, RotationInterval, TokenSources},
     model::Cause,
     notify,
+    state::LoginStore,
     supervisor::{Handle, Reloaded},
 };
 
@@ -18,6 +19,8 @@ pub struct Reloader {
     pub sessions: Handle,
     /// Takes token and rotation.
     pub broker: Arc<Broker>,
+    /// Where the token may be kept.
+    pub login: LoginStore,
 }
 
 // === impl Reloader ===
@@ -45,7 +48,8 @@ impl Reloader {
         let config = Config::load(&self.config_file).map_err(|error| Cause::ConfigInvalid {
             problem: error.to_string(),
         })?;
-        let settings = broker_settings(&config, self.broker.provider().endpoints().netrc_machine());
+        let machine = self.broker.provider().endpoints().netrc_machine();
+        let settings = broker_settings(&config, &self.login, machine);
         if let Err(cause) = self.broker.reload(settings).await {
             // No reason to keep the rest of the config away.
             tracing::warn!(%cause, "no token");
@@ -55,13 +59,18 @@ impl Reloader {
 }
 
 /// What the broker takes from config and environment.
-pub(crate) fn broker_settings(config: &Config, netrc_machine: &str) -> BrokerSettings {
+pub(crate) fn broker_settings(
+    config: &Config,
+    login: &LoginStore,
+    machine: &str,
+) -> BrokerSettings {
     let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
     let tokens = TokenSources::from_environment(
         |name| env::var(name).ok(),
         home,
+        login.clone(),
         config.token_command.clone(),
-        netrc_machine,
+        machine,
     );
     let rotation = match config.rotation.interval {
         Some(interval) => RotationInterval::Every(interval),

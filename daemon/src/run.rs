@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
-    credential::Broker,
+    credential::{Broker, SignIn},
     notify,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
@@ -72,9 +72,9 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         error,
     })?;
     let endpoints = Endpoints::from_variables(|name| env::var(name).ok())?;
-    let netrc_machine = endpoints.netrc_machine().to_owned();
+    let machine = endpoints.netrc_machine().to_owned();
     let provider = Provider::new(endpoints, Limits::default())?;
-    let broker = Broker::new(provider, broker_settings(&config, &netrc_machine));
+    let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
     let shutdown_grace = config.shutdown_grace;
 
     let environment = Environment {
@@ -104,6 +104,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         config_file: settings.config_file.clone(),
         sessions: sessions.clone(),
         broker: Arc::clone(&broker),
+        login: state.login.clone(),
     });
     let following = tokio::spawn({
         let broker = Arc::clone(&broker);
@@ -116,6 +117,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         sessions: sessions.clone(),
         about,
         reloader: Arc::clone(&reloader),
+        sign_in: Arc::new(SignIn::new(Arc::clone(&broker), state.login)),
         shutdown: shutdown.clone(),
     };
     let serving = tokio::spawn(control::serve(

@@ -1,6 +1,7 @@
 //! The control API on its Unix socket. The only importer of tonic: requests become calls of
 //! the supervisor's handle, causes become statuses.
 
+mod account;
 mod convert;
 mod daemon;
 mod sessions;
@@ -9,7 +10,8 @@ mod socket;
 use std::sync::Arc;
 
 use borealis_proto::v1::{
-    daemon_service_server::DaemonServiceServer, session_service_server::SessionServiceServer,
+    account_service_server::AccountServiceServer, daemon_service_server::DaemonServiceServer,
+    session_service_server::SessionServiceServer,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -17,7 +19,7 @@ use tonic::transport::Server;
 pub use daemon::About;
 pub use socket::{ClaimError, Socket};
 
-use crate::{reload::Reloader, supervisor};
+use crate::{credential::SignIn, reload::Reloader, supervisor};
 
 /// What the API is served from.
 pub struct Services {
@@ -27,6 +29,8 @@ pub struct Services {
     pub about: About,
     /// Reads config and token again.
     pub reloader: Arc<Reloader>,
+    /// Signs in and out.
+    pub sign_in: Arc<SignIn>,
     /// Stops the daemon.
     pub shutdown: tokio_util::sync::CancellationToken,
 }
@@ -55,6 +59,12 @@ pub async fn serve(
     let session_service =
         SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
+    let account_service = AccountServiceServer::new(account::Account {
+        sign_in: Arc::clone(&services.sign_in),
+    });
+    health
+        .set_serving::<AccountServiceServer<account::Account>>()
+        .await;
     health
         .set_serving::<SessionServiceServer<sessions::Sessions>>()
         .await;
@@ -66,6 +76,7 @@ pub async fn serve(
     let served = Server::builder()
         .add_service(session_service)
         .add_service(daemon_service)
+        .add_service(account_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)
         .add_service(reflection_builder().build_v1alpha()?)

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -192,6 +192,28 @@ impl Broker {
                 Ok((account, token.source.clone()))
             })
             .await
+    }
+
+    /// Whose token `token` is, whatever the places hold. `named` is what a refusal calls it.
+    ///
+    /// # Errors
+    /// That it was refused, or that the Heroku API doesn't say.
+    pub async fn account_of(&self, token: &SecretString, named: &str) -> Result<Account, Cause> {
+        self.caller
+            .provider
+            .heroku(token, Waiting::Somebody)
+            .account()
+            .await
+            .map_err(|failure| failure.heroku_cause(named))
+    }
+
+    /// Reads the token again, since it may have changed where that leaves no trace. Who waits
+    /// for another one is told.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoggedIn`] where there is none.
+    pub async fn look_for_token(&self) -> Result<(), Cause> {
+        self.caller.tokens.look_again().await.map(drop)
     }
 
     /// What every place where a token may be holds.
