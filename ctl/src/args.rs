@@ -2,6 +2,12 @@
 //! is the contract with scripts, those written for `heroku borealis-pg:…` included, so
 //! names and short forms are only ever added.
 
+mod account;
+mod inspect;
+
+pub(crate) use account::LoginArgs;
+pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -178,6 +184,59 @@ PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code i
   borealisctl status
   borealisctl status -f json | jq -r .health   ok, warning or failing")]
     Status,
+    /// Check everything between you and the database, and say what to mend
+    #[command(after_help = "Examples:
+  borealisctl doctor                 the daemon, the account, and every open session
+  borealisctl doctor sushi           and the whole way to an app's database
+  borealisctl doctor -f json | jq '.[] | select(.outcome == \"fail\")'
+
+Works without a daemon as far as that goes. Exit code 1 where a check failed. For an app
+without an open session, credentials are asked for as `open` does.")]
+    Doctor(DoctorArgs),
+    /// Show what happened: sessions that came up and went away, and why
+    #[command(after_help = "Examples:
+  borealisctl events
+  borealisctl events --follow            and what happens from now on, until Ctrl-C
+  borealisctl events sushi               of one session
+  borealisctl events -f json | jq -r '.kind'
+
+The daemon remembers the last 500 since it started. With --follow, json is one object a line.")]
+    Events(EventsArgs),
+    /// Print the daemon's metrics as Prometheus text
+    #[command(after_help = "Examples:
+  borealisctl metrics
+  borealisctl metrics | grep borealis_session_up
+
+With metrics_listen in config.toml the daemon serves the same to a Prometheus server.")]
+    Metrics,
+    /// Watch the sessions live: state, connections, rates
+    #[command(after_help = "Examples:
+  borealisctl top
+
+q or Ctrl-C ends it.")]
+    Top,
+    /// Sign in to Heroku with an API token
+    #[command(after_help = "Examples:
+  borealisctl login                                 asks for the token, without echo
+  heroku auth:token | borealisctl login --token-stdin
+  heroku authorizations:create -S -d borealisd | borealisctl login --token-stdin
+
+The token is checked with Heroku, then kept in the keychain where there is one that is
+unlocked, else in a file that only you can read. It is asked for in this order: HEROKU_API_KEY
+in the daemon's environment, the systemd credential heroku-api-key, borealisctl login,
+token_command in config.toml, the Heroku CLI's keychain entry, ~/.netrc.")]
+    Login(LoginArgs),
+    /// Forget the token that login kept
+    #[command(after_help = "Examples:
+  borealisctl logout
+
+The token stays valid at Heroku, and the Heroku CLI's own login is not touched.")]
+    Logout,
+    /// Show the Heroku account, and where its token comes from
+    #[command(after_help = "Examples:
+  borealisctl whoami
+  borealisctl whoami -f json | jq -r .account")]
+    Whoami,
     /// Have the daemon read its config and the Heroku token again
     #[command(after_help = "Examples:
   borealisctl reload
@@ -201,6 +260,9 @@ daemon starts again.")]
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Write the manual's pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// What the user wants reached, in any of its forms.

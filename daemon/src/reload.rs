@@ -1,10 +1,13 @@
 //! Reading config and token again, for SIGHUP and the control API alike.
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{env, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::sync::watch;
 
 use crate::{
     config::Config,
     credential::{Broker, BrokerSettings, RotationInterval, TokenSources},
+    journal::{Journal, Kind},
     model::Cause,
     notify,
     state::LoginStore,
@@ -21,6 +24,10 @@ pub struct Reloader {
     pub broker: Arc<Broker>,
     /// Where the token may be kept.
     pub login: LoginStore,
+    /// Where it is told what came of it.
+    pub journal: Journal,
+    /// Takes the address that metrics are served at.
+    pub metrics: watch::Sender<Option<SocketAddr>>,
 }
 
 // === impl Reloader ===
@@ -35,10 +42,14 @@ impl Reloader {
         notify::reloading();
         let reloaded = self.read().await;
         match &reloaded {
-            Ok(changes) => tracing::info!(
-                opened = ?changes.opened, closed = ?changes.closed, changed = ?changes.changed, "reloaded"
-            ),
-            Err(cause) => tracing::error!(%cause, "not reloaded"),
+            Ok(changes) => {
+                tracing::info!(opened = ?changes.opened, closed = ?changes.closed, changed = ?changes.changed, "reloaded");
+                self.journal.record(Kind::Reloaded, "");
+            }
+            Err(cause) => {
+                tracing::error!(%cause, "not reloaded");
+                self.journal.failure(None, Kind::ConfigRefused, cause);
+            }
         }
         notify::ready("Ready");
         reloaded
@@ -54,6 +65,10 @@ impl Reloader {
             // No reason to keep the rest of the config away.
             tracing::warn!(%cause, "no token");
         }
+        self.metrics.send_if_modified(|listen| {
+            let before = std::mem::replace(listen, config.metrics_listen);
+            before != *listen
+        });
         self.sessions.reload(config).await
     }
 }

@@ -9,11 +9,13 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::{
     credential::{KeepIn, KeptWhere, Reading, SignIn},
+    journal::{Journal, Kind},
     model::Cause,
 };
 
 pub(super) struct Account {
     pub(super) sign_in: Arc<SignIn>,
+    pub(super) journal: Journal,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -33,6 +35,8 @@ impl AccountService for Account {
             .await
             .unwrap_or_else(|error| Err(internal(&error)))
             .map_err(|cause| convert::status(&cause))?;
+        let detail = format!("as {}", logged_in.account);
+        self.journal.record(Kind::LoggedIn, detail);
         let (kept, file, because) = match logged_in.kept {
             KeptWhere::Keychain => (v1::Keep::Keychain, String::new(), None),
             KeptWhere::File { path, because } => (v1::Keep::File, path, because),
@@ -52,6 +56,9 @@ impl AccountService for Account {
             .await
             .unwrap_or_else(|error| Err(internal(&error)))
             .map_err(|cause| convert::status(&cause))?;
+        if logged_out.account.is_some() {
+            self.journal.record(Kind::LoggedOut, "");
+        }
         Ok(Response::new(v1::LogoutResponse {
             was_kept: logged_out.account.is_some(),
             account: logged_out.account.unwrap_or_default(),

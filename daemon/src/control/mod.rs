@@ -4,6 +4,7 @@
 mod account;
 mod convert;
 mod daemon;
+mod diagnostics;
 mod sessions;
 mod socket;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use borealis_proto::v1::{
     account_service_server::AccountServiceServer, daemon_service_server::DaemonServiceServer,
+    diagnostics_service_server::DiagnosticsServiceServer,
     session_service_server::SessionServiceServer,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +21,7 @@ use tonic::transport::Server;
 pub use daemon::About;
 pub use socket::{ClaimError, Socket};
 
-use crate::{credential::SignIn, reload::Reloader, supervisor};
+use crate::{credential::SignIn, doctor::Doctor, journal::Journal, reload::Reloader, supervisor};
 
 /// What the API is served from.
 pub struct Services {
@@ -31,6 +33,12 @@ pub struct Services {
     pub reloader: Arc<Reloader>,
     /// Signs in and out.
     pub sign_in: Arc<SignIn>,
+    /// What happened.
+    pub journal: Journal,
+    /// Makes the metrics' text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Makes checks.
+    pub doctor: Doctor,
     /// Stops the daemon.
     pub shutdown: tokio_util::sync::CancellationToken,
 }
@@ -61,7 +69,16 @@ pub async fn serve(
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
     let account_service = AccountServiceServer::new(account::Account {
         sign_in: Arc::clone(&services.sign_in),
+        journal: services.journal.clone(),
     });
+    let diagnostics_service = DiagnosticsServiceServer::new(diagnostics::Diagnostics {
+        journal: services.journal.clone(),
+        metrics: Arc::clone(&services.metrics),
+        doctor: services.doctor.clone(),
+    });
+    health
+        .set_serving::<DiagnosticsServiceServer<diagnostics::Diagnostics>>()
+        .await;
     health
         .set_serving::<AccountServiceServer<account::Account>>()
         .await;
@@ -77,6 +94,7 @@ pub async fn serve(
         .add_service(session_service)
         .add_service(daemon_service)
         .add_service(account_service)
+        .add_service(diagnostics_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)
         .add_service(reflection_builder().build_v1alpha()?)

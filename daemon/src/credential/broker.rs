@@ -16,7 +16,7 @@ use super::{
     caller::Caller,
     flight::locked,
     grant::{Grant, YOUNG},
-    lease::{Leases, RotationInterval},
+    lease::{Leases, Renewals, RotationInterval},
     resolve,
     token::{Reading, TokenSources},
 };
@@ -262,6 +262,16 @@ impl Broker {
         F: Future<Output = Result<T, Failure>>,
     {
         self.caller.with_grant(call, classify).await
+    }
+
+    /// How many short-lived authorizations exist at Heroku, by what is known here.
+    pub fn grants_outstanding(&self) -> usize {
+        self.caller.grants_outstanding()
+    }
+
+    /// How often the provider was asked for SSH users and for database users.
+    pub fn renewals(&self) -> (Renewals, Renewals) {
+        (self.ssh.renewals(), self.database.renewals())
     }
 
     /// The provider's APIs, for calls that need no lease.

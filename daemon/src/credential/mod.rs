@@ -21,7 +21,7 @@ mod token_command;
 pub use self::{
     broker::{Broker, BrokerSettings, DatabaseKey, DatabaseLease, SshLease},
     grant::Grant,
-    lease::RotationInterval,
+    lease::{Renewals, RotationInterval},
     sign_in::{KeepIn, KeptWhere, LoggedIn, LoggedOut, SignIn, WhoAmI},
     token::{Place, Reading, Token, TokenSources},
 };

@@ -112,7 +112,11 @@ impl SignIn {
                 (Keeping::InFile(token), KeptWhere::File { path, because })
             }
         };
-        let in_file = matches!(keeping, Keeping::InFile(_));
+        let before = self.store.read().await.ok().flatten();
+        let moved = matches!(
+            (&keeping, before.map(|login| login.keeping)),
+            (Keeping::InFile(_), Some(Keeping::InKeychain))
+        );
         self.store
             .write(KeptLogin {
                 account: account.clone(),
@@ -121,8 +125,8 @@ impl SignIn {
                 keeping,
             })
             .await?;
-        if in_file {
-            // An older token of ours has no business in the keychain any more.
+        if moved {
+            // The older token is of no use there; that it may stay does no harm.
             let _ = keychain::remove(self.key()).await;
         }
         tracing::info!(account, ?kept, "logged in");
@@ -218,4 +222,131 @@ impl SignIn {
 fn winner(readings: &[Reading]) -> Option<String> {
     let winner = readings.iter().find(|reading| reading.token.is_some())?;
     Some(winner.place.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        credential::{BrokerSettings, Place, RotationInterval, TokenSources},
+        provider::testing::{Reply, Server, limits},
+    };
+
+    struct World {
+        sign_in: SignIn,
+        store: LoginStore,
+        _server: Server,
+        _dir: tempfile::TempDir,
+    }
+
+    /// An API that knows HRKU-1 and HRKU-2 until `two_factor` is asked for.
+    async fn world(reply: Reply) -> World {
+        let reply = Mutex::new(reply);
+        let server = Server::start(move |request| {
+            assert_eq!(request.line, "GET /account");
+            let known = ["Bearer HRKU-1", "Bearer HRKU-2"]
+                .contains(&request.header("authorization").unwrap());
+            let reply = if known {
+                reply.lock().unwrap().clone()
+            } else {
+                Reply::status(401)
+            };
+            async move { reply }
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = LoginStore::new(dir.path());
+        let netrc = dir.path().join("netrc");
+        std::fs::write(&netrc, "machine 127.0.0.1 password HRKU-2\n").unwrap();
+        let machine = || "127.0.0.1".to_owned();
+        let settings = BrokerSettings {
+            tokens: TokenSources::from_places(vec![
+                Place::Login {
+                    store: store.clone(),
+                    machine: machine(),
+                },
+                Place::Netrc {
+                    file: netrc,
+                    machine: machine(),
+                },
+            ]),
+            rotation: RotationInterval::Never,
+        };
+        let broker = Broker::new(server.provider(limits(Duration::from_secs(5))), settings);
+        World {
+            sign_in: SignIn::new(broker, store.clone()),
+            store,
+            _server: server,
+            _dir: dir,
+        }
+    }
+
+    fn me() -> Reply {
+        Reply::json(200, &json!({ "email": "me@example.com" }))
+    }
+
+    fn places(who: &WhoAmI) -> Vec<bool> {
+        who.places.iter().map(|place| place.token.is_some()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_login_is_checked_kept_used_and_forgotten() {
+        let world = world(me()).await;
+        let sign_in = &world.sign_in;
+        let (_, source) = sign_in.who().await.account.unwrap();
+        assert!(source.ends_with("netrc"));
+
+        let token = SecretString::from(" HRKU-1\n");
+        let logged_in = sign_in.log_in(token, KeepIn::File).await.unwrap();
+        assert_eq!(logged_in.account, "me@example.com");
+        assert_eq!(logged_in.shadowed_by, None);
+        assert!(matches!(logged_in.kept, KeptWhere::File { because: None, .. }));
+        let who = sign_in.who().await;
+        assert_eq!(places(&who), [true, true]);
+        let expected = ("me@example.com".to_owned(), "borealisctl login".to_owned());
+        assert_eq!(who.account.unwrap(), expected);
+
+        let logged_out = sign_in.log_out().await.unwrap();
+        assert_eq!(logged_out.account.as_deref(), Some("me@example.com"));
+        assert!(logged_out.next.unwrap().ends_with("netrc"));
+        assert_eq!(places(&sign_in.who().await), [false, true]);
+        assert_eq!(sign_in.log_out().await.unwrap().account, None);
+    }
+
+    #[tokio::test]
+    async fn what_heroku_refuses_is_not_kept() {
+        let world = world(me()).await;
+        let log_in = |token: &str| world.sign_in.log_in(token.into(), KeepIn::File);
+        assert_eq!(
+            log_in("HRKU-old").await.unwrap_err(),
+            Cause::TokenRefused {
+                source: GIVEN.into()
+            }
+        );
+        for nonsense in ["", "  ", "two words", "tök"] {
+            let cause = log_in(nonsense).await.unwrap_err();
+            assert!(matches!(cause, Cause::InvalidRequest { .. }), "{cause:?}");
+        }
+        assert!(world.store.read().await.unwrap().is_none());
+        log_in("HRKU-1").await.unwrap();
+        log_in("HRKU-old").await.unwrap_err();
+        assert!(world.store.read().await.unwrap().is_some(), "the one before stays");
+    }
+
+    #[tokio::test]
+    async fn an_account_with_two_factors_is_told_the_way_out() {
+        let two_factor = json!({ "id": "two_factor", "message": "A second factor is required" });
+        let world = world(Reply::json(403, &two_factor)).await;
+        let cause = world
+            .sign_in
+            .log_in("HRKU-1".into(), KeepIn::File)
+            .await
+            .unwrap_err();
+        assert_eq!(cause, Cause::TwoFactorRequired);
+        assert!(cause.row().hint.contains("heroku login"));
+    }
 }

@@ -159,6 +159,10 @@ pub enum Cause {
     SocketPathTooLong {
         path: String,
     },
+    MetricsUnserved {
+        address: String,
+        detail: String,
+    },
     Internal {
         detail: String,
     },
@@ -627,6 +631,14 @@ impl Cause {
                     "the path of the session's Unix socket has more than the 107 bytes that the system allows: {path}"
                 ),
                 "choose a shorter name with --name, or a shorter runtime directory with XDG_RUNTIME_DIR",
+            ),
+            Self::MetricsUnserved { address, detail } => row(
+                "metrics-unserved",
+                C::Operation,
+                R::Backoff,
+                "58030",
+                format!("metrics can't be served at {address}: {detail}"),
+                "choose another metrics_listen in config.toml, then `borealisctl reload`",
             ),
             Self::Internal { detail } => row(
                 "internal",

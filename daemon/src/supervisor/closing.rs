@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::DeclaredSession,
+    journal::Kind,
     model::{Cause, SessionName},
     session,
 };
@@ -97,6 +98,7 @@ impl Actor {
     /// Answers the declaration that it is to be opened with again.
     pub(super) fn forget(&mut self, name: &SessionName) -> Option<DeclaredSession> {
         let entry = self.entries.remove(name)?;
+        self.journal().of_session(name, Kind::SessionClosed, "");
         if let Some(saved) = entry.remembered(Timestamp::now()) {
             self.remembered.insert(name.clone(), saved);
         }
@@ -168,6 +170,7 @@ impl Actor {
             .collect();
         for name in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
+            self.journal().of_session(&name, Kind::SessionExpired, "");
             self.begin_close(&name, Duration::ZERO, None);
         }
         self.rebind();

@@ -11,6 +11,7 @@ use super::{
     find,
 };
 use crate::{
+    journal::Kind,
     model::{Cause, Resolved, SessionName},
     session::{self, LocalLogin, PortWish, Spec},
     state::Passwords,
@@ -152,6 +153,9 @@ impl Actor {
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
+        let detail = format!("for {}, at port {port}", spec.target);
+        self.journal()
+            .of_session(&name, Kind::SessionOpened, detail);
         let running = Running::Bound(self.start(&spec, endpoint, &login));
         let entry = Entry {
             spec,
