@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     client::{Held, Opened},
-    failure::{Failure, reason},
+    failure::{Exit, Failure, reason},
     output::Output,
 };
 
@@ -107,7 +107,13 @@ fn spawn(command: &mut Command) -> Result<Child, Failure> {
             .get_program()
             .to_string_lossy()
             .into_owned();
-        Failure::failed(format!("can't run {program}: {}", reason(&error)))
+        // As a shell has it, so that both ways of running a command end alike.
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NoCommand,
+            io::ErrorKind::PermissionDenied => Exit::NotExecutable,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, format!("can't run {program}: {}", reason(&error)))
     })
 }
 

@@ -278,6 +278,10 @@ fn unreachable(path: &Path, named: bool, error: &io::Error) -> Failure {
         );
     }
     let message = match error.kind() {
+        // Somebody listens there, but hung up during the first words.
+        io::ErrorKind::Other | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+            return Failure::connection_lost();
+        }
         io::ErrorKind::NotFound => {
             format!("borealisd is not running: there is no socket {shown}")
         }

@@ -21,6 +21,10 @@ pub(crate) enum Exit {
     NotFound,
     /// The add-on can't be used now.
     Unavailable,
+    /// There is no such command to run.
+    NoCommand,
+    /// The command to run is no program, or may not be run.
+    NotExecutable,
     /// The user, or whoever sent the signal of this number, ended it.
     Interrupted(u8),
     /// Whoever read the results has gone away (`… | head`): nobody is left to tell.
@@ -52,6 +56,8 @@ impl Exit {
             Self::Login => 4,
             Self::NotFound => 5,
             Self::Unavailable => 6,
+            Self::NotExecutable => 126,
+            Self::NoCommand => 127,
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
             Self::ReaderGone => 0,
         }

@@ -22,8 +22,7 @@ use crate::{
     credential::{Broker, SignIn},
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics,
-    notify,
+    metrics, notify,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
@@ -81,7 +80,10 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
     let shutdown_grace = config.shutdown_grace;
     let journal = Journal::new();
-    journal.record(Kind::DaemonStarted, concat!("(", env!("CARGO_PKG_VERSION"), ")"));
+    journal.record(
+        Kind::DaemonStarted,
+        concat!("(", env!("CARGO_PKG_VERSION"), ")"),
+    );
     let upstream_tls = upstream_tls(&config.upstream_tls)?;
     let (metrics_listen, listen) = watch::channel(config.metrics_listen);
 
@@ -125,13 +127,20 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let background = tokio::spawn({
         let (broker, journal) = (Arc::clone(&broker), journal.clone());
         let serving = metrics::serve(listen, Arc::clone(&gather), journal.clone());
-        async move { tokio::join!(broker.follow_token(), tell_of_tokens(&broker, &journal), serving) }
+        async move {
+            tokio::join!(
+                broker.follow_token(),
+                tell_of_tokens(&broker, &journal),
+                serving
+            )
+        }
     });
 
     let shutdown = CancellationToken::new();
     let stop_serving = CancellationToken::new();
     let services = Services {
         sessions: sessions.clone(),
+        broker: Arc::clone(&broker),
         about,
         reloader: Arc::clone(&reloader),
         doctor: Doctor {

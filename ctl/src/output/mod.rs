@@ -19,10 +19,11 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use clap::CommandFactory as _;
 use serde::Serialize;
 
 use crate::{
-    args::{Format, Global},
+    args::{Cli, Format, Global},
     failure::{Exit, Failure, one_line},
 };
 
@@ -159,7 +160,7 @@ pub(crate) fn usage(error: &clap::Error, plain: bool) -> ExitCode {
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
         _ => {
-            let failure = usage_failure(&error.render().to_string());
+            let failure = usage_failure(&error.render().to_string(), typed_command().as_deref());
             tell(&failure, Paint::of(&io::stderr(), plain));
             ExitCode::from(Exit::Usage.code())
         }
@@ -167,7 +168,7 @@ pub(crate) fn usage(error: &clap::Error, plain: bool) -> ExitCode {
 }
 
 /// Brings the parser's report (a paragraph of what, one of tips, one of usage) to a line and a hint.
-fn usage_failure(report: &str) -> Failure {
+fn usage_failure(report: &str, command: Option<&str>) -> Failure {
     let mut paragraphs = report.split("\n\n").map(one_line);
     let what = paragraphs.next().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
@@ -175,15 +176,22 @@ fn usage_failure(report: &str) -> Failure {
     for paragraph in paragraphs {
         if let Some(tip) = paragraph.strip_prefix("tip: ") {
             hint = Some(tip.to_owned());
-        } else if let (None, Some(usage)) = (&hint, paragraph.strip_prefix("Usage: ")) {
-            let words: Vec<_> = usage
-                .split(' ')
-                .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
-                .collect();
-            hint = Some(format!("see `{} --help`", words.join(" ")));
         }
     }
-    Failure::usage(what).with_hint(hint.unwrap_or_else(|| "see `borealisctl --help`".to_owned()))
+    let help = || match command {
+        Some(command) => format!("see `borealisctl {command} --help`"),
+        None => "see `borealisctl --help`".to_owned(),
+    };
+    Failure::usage(what).with_hint(hint.unwrap_or_else(help))
+}
+
+/// The command among the words that were typed, right or wrong.
+fn typed_command() -> Option<String> {
+    let known = Cli::command();
+    std::env::args_os()
+        .skip(1)
+        .filter_map(|word| word.into_string().ok())
+        .find(|word| known.find_subcommand(word).is_some())
 }
 
 fn tell(failure: &Failure, paint: Paint) {
@@ -226,6 +234,7 @@ mod tests {
         let failure = usage_failure(
             "error: unexpected argument '--fro' found\n\n  tip: a similar argument exists: '--for'\n\n\
              Usage: borealisctl open [OPTIONS]\n\nFor more information, try '--help'.\n",
+            Some("completions"),
         );
         assert_eq!(failure.message, "unexpected argument '--fro' found");
         assert_eq!(
@@ -235,6 +244,7 @@ mod tests {
         let failure = usage_failure(
             "error: the following required arguments were not provided:\n  <SHELL>\n\n\
              Usage: borealisctl completions <SHELL>\n\nFor more information, try '--help'.\n",
+            Some("completions"),
         );
         assert_eq!(
             failure.message,

@@ -43,7 +43,9 @@ pub(super) fn failure(
 
 /// A notice, in psql's words.
 pub(super) fn notice(body: &NoticeResponseBody) -> Result<String, Failure> {
-    let complaint = Complaint::read(body.fields())?;
+    let mut complaint = Complaint::read(body.fields())?;
+    // As psql does: of interest only where something failed.
+    complaint.context.clear();
     let mut text = format!("{}:  {}", complaint.severity, complaint.message);
     for line in complaint.details("") {
         text.push('\n');

@@ -66,7 +66,11 @@ impl DiagnosticsService for Diagnostics {
             let forwarding = async {
                 while let Some(check) = made.recv().await {
                     let check = Some(convert_check(check));
-                    if sender.send(Ok(v1::DiagnoseResponse { check })).await.is_err() {
+                    if sender
+                        .send(Ok(v1::DiagnoseResponse { check }))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -88,7 +92,11 @@ async fn send_events(
     follow: bool,
 ) {
     let wanted = |event: &Event| {
-        session.is_empty() || event.session.as_ref().is_some_and(|name| name.as_str() == session)
+        session.is_empty()
+            || event
+                .session
+                .as_ref()
+                .is_some_and(|name| name.as_str() == session)
     };
     let Following { recent, mut next } = following;
     for event in recent.iter().filter(|event| wanted(event)) {

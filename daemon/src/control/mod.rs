@@ -2,6 +2,7 @@
 //! the supervisor's handle, causes become statuses.
 
 mod account;
+mod addons;
 mod convert;
 mod daemon;
 mod diagnostics;
@@ -11,7 +12,8 @@ mod socket;
 use std::sync::Arc;
 
 use borealis_proto::v1::{
-    account_service_server::AccountServiceServer, daemon_service_server::DaemonServiceServer,
+    account_service_server::AccountServiceServer, addon_service_server::AddonServiceServer,
+    daemon_service_server::DaemonServiceServer,
     diagnostics_service_server::DiagnosticsServiceServer,
     session_service_server::SessionServiceServer,
 };
@@ -21,12 +23,20 @@ use tonic::transport::Server;
 pub use daemon::About;
 pub use socket::{ClaimError, Socket};
 
-use crate::{credential::SignIn, doctor::Doctor, journal::Journal, reload::Reloader, supervisor};
+use crate::{
+    credential::{Broker, SignIn},
+    doctor::Doctor,
+    journal::Journal,
+    reload::Reloader,
+    supervisor,
+};
 
 /// What the API is served from.
 pub struct Services {
     /// The sessions.
     pub sessions: supervisor::Handle,
+    /// Asks the provider about add-ons.
+    pub broker: Arc<Broker>,
     /// Facts of this process.
     pub about: About,
     /// Reads config and token again.
@@ -82,11 +92,18 @@ pub async fn serve(
     health
         .set_serving::<AccountServiceServer<account::Account>>()
         .await;
+    let addon_service = AddonServiceServer::new(addons::Addons::new(
+        Arc::clone(&services.broker),
+        services.sessions.clone(),
+    ));
     health
         .set_serving::<SessionServiceServer<sessions::Sessions>>()
         .await;
     health
         .set_serving::<DaemonServiceServer<daemon::Daemon>>()
+        .await;
+    health
+        .set_serving::<AddonServiceServer<addons::Addons>>()
         .await;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(socket.accept(connections));
@@ -95,6 +112,7 @@ pub async fn serve(
         .add_service(daemon_service)
         .add_service(account_service)
         .add_service(diagnostics_service)
+        .add_service(addon_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)
         .add_service(reflection_builder().build_v1alpha()?)

@@ -290,7 +290,10 @@ mod tests {
     }
 
     fn places(who: &WhoAmI) -> Vec<bool> {
-        who.places.iter().map(|place| place.token.is_some()).collect()
+        who.places
+            .iter()
+            .map(|place| place.token.is_some())
+            .collect()
     }
 
     #[tokio::test]
@@ -304,7 +307,10 @@ mod tests {
         let logged_in = sign_in.log_in(token, KeepIn::File).await.unwrap();
         assert_eq!(logged_in.account, "me@example.com");
         assert_eq!(logged_in.shadowed_by, None);
-        assert!(matches!(logged_in.kept, KeptWhere::File { because: None, .. }));
+        assert!(matches!(
+            logged_in.kept,
+            KeptWhere::File { because: None, .. }
+        ));
         let who = sign_in.who().await;
         assert_eq!(places(&who), [true, true]);
         let expected = ("me@example.com".to_owned(), "borealisctl login".to_owned());
@@ -334,7 +340,10 @@ mod tests {
         assert!(world.store.read().await.unwrap().is_none());
         log_in("HRKU-1").await.unwrap();
         log_in("HRKU-old").await.unwrap_err();
-        assert!(world.store.read().await.unwrap().is_some(), "the one before stays");
+        assert!(
+            world.store.read().await.unwrap().is_some(),
+            "the one before stays"
+        );
     }
 
     #[tokio::test]

@@ -144,6 +144,9 @@ fn private(dir: &Path) -> Result<(), (String, String)> {
     }
     access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         let found = format!("{shown} can't be written: {error}");
-        (found, format!("see its owner and rights with `ls -ld {shown}`"))
+        (
+            found,
+            format!("see its owner and rights with `ls -ld {shown}`"),
+        )
     })
 }

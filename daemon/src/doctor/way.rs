@@ -1,7 +1,10 @@
 //! The way to a database: add-on, credentials, DNS, bastion, host key, SSH, channel, TLS,
 //! log-in. Goes it once, with the parts that sessions are made of.
 
-use std::{net::SocketAddr, time::{Duration, Instant}};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::AsyncWriteExt as _,
@@ -54,7 +57,9 @@ impl Doctor {
                     "" => "is not up yet".to_owned(),
                     step => format!("is not up yet: {step}"),
                 };
-                report.warn("session", found, "wait a moment, then look again").await;
+                report
+                    .warn("session", found, "wait a moment, then look again")
+                    .await;
             }
         }
         let resolved = match self.broker.resolve(&view.target).await {
@@ -131,11 +136,15 @@ impl Doctor {
             )
             .await;
         match info {
-            Ok(info) if info.status == "available" => report.ok("addon-state", "available").await,
-            Ok(info) => {
-                let hint = "it may not take connections until that is over: see `borealisctl info`";
-                report.warn("addon-state", info.status, hint).await;
-            }
+            Ok(info) => match info.status.as_deref() {
+                Some("available") => report.ok("addon-state", "available").await,
+                status => {
+                    let found = status.unwrap_or("its status is not known");
+                    let hint =
+                        "it may not take connections until that is over: see `borealisctl info`";
+                    report.warn("addon-state", found, hint).await;
+                }
+            },
             Err(cause) => report.fail_for("addon-state", &cause).await,
         }
     }
@@ -210,12 +219,13 @@ impl Doctor {
     async fn log_in(&self, report: &Report, channel: ChannelStream, lease: &DatabaseLease) {
         let credential = &lease.credential;
         let server = &credential.server;
-        let startup =
-            match StartupParameters::new([("user", ""), ("application_name", "borealisctl doctor")])
-            {
-                Ok(startup) => startup,
-                Err(error) => return report.fail("database", error.to_string(), "").await,
-            };
+        let startup = match StartupParameters::new([
+            ("user", ""),
+            ("application_name", "borealisctl doctor"),
+        ]) {
+            Ok(startup) => startup,
+            Err(error) => return report.fail("database", error.to_string(), "").await,
+        };
         let logging_in = postgres::log_in(channel, &self.upstream_tls, credential, &startup);
         match timeout(LIMIT, logging_in).await {
             Ok(Ok(mut logged_in)) => {
@@ -227,7 +237,10 @@ impl Doctor {
                         report.warn("tls", found, hint).await;
                     }
                 }
-                let found = format!("logged in as {} to {}", credential.username, credential.database);
+                let found = format!(
+                    "logged in as {} to {}",
+                    credential.username, credential.database
+                );
                 report.ok("database", found).await;
                 // A Terminate message, so that the server's log doesn't speak of a lost client.
                 let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
@@ -245,7 +258,11 @@ impl Doctor {
                 report.skip(&["tls"], "the log-in failed").await;
                 let found = format!("{server} let nobody in within {} s", LIMIT.as_secs());
                 report
-                    .fail("database", found, "the database may be overloaded: try again")
+                    .fail(
+                        "database",
+                        found,
+                        "the database may be overloaded: try again",
+                    )
                     .await;
             }
         }
@@ -274,7 +291,11 @@ async fn look_up(
             return Err((id, "the SSH server's address is not known"));
         }
         Err(_) => {
-            let found = format!("the name {} had no answer within {} s", bastion.host, LIMIT.as_secs());
+            let found = format!(
+                "the name {} had no answer within {} s",
+                bastion.host,
+                LIMIT.as_secs()
+            );
             report.fail(id, found, hint).await;
             return Err((id, "the SSH server's address is not known"));
         }
@@ -300,7 +321,9 @@ async fn reach(
     let problem = match timeout(LIMIT, TcpStream::connect(addresses)).await {
         Ok(Ok(_)) => {
             let took = began.elapsed().as_millis();
-            report.ok(id, format!("{bastion} answered in {took} ms")).await;
+            report
+                .ok(id, format!("{bastion} answered in {took} ms"))
+                .await;
             return Ok(());
         }
         Ok(Err(error)) => format!("{bastion} can't be reached: {error}"),
@@ -320,7 +343,9 @@ async fn open(
     let server = &lease.credential.server;
     let cause = match timeout(LIMIT, tunnel.reserve().open(server)).await {
         Ok(Ok(channel)) => {
-            report.ok(id, format!("the SSH server reaches {server}")).await;
+            report
+                .ok(id, format!("the SSH server reaches {server}"))
+                .await;
             return Ok(channel);
         }
         Ok(Err(cause)) => cause,

@@ -58,7 +58,10 @@ fn of_sessions(text: &mut Text, views: &[View]) {
         &|view| u64::from(view.status.phase == Phase::Up),
     );
     each(
-        Metric::gauge("borealis_session_connections", "Connections of clients now."),
+        Metric::gauge(
+            "borealis_session_connections",
+            "Connections of clients now.",
+        ),
         &|view| view.counters.active(),
     );
     each(

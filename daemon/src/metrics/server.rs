@@ -148,6 +148,10 @@ mod tests {
             event = following.next.recv() => event.unwrap(),
         };
         assert_eq!(event.kind, Kind::PortTaken);
-        assert!(event.sentence().contains("in use by borealisd"), "{}", event.sentence());
+        assert!(
+            event.sentence().contains("in use by borealisd"),
+            "{}",
+            event.sentence()
+        );
     }
 }

@@ -32,8 +32,8 @@ pub use backend::{
 };
 pub use cancel::{CancelRequest, forward as forward_cancel};
 pub use frontend::{
-    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, LocalTlsError,
-    ScramVerifier, TlsOffer, greet,
+    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
+    ScramVerifierError, TlsOffer, greet,
 };
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
 pub use stream::{MaybeTls, Rewound};

@@ -104,11 +104,11 @@ impl fmt::Display for ProtocolVersion {
 // === impl StartupParameters ===
 
 impl StartupParameters {
-    /// Parameters of the daemon's own, for a log-in that no client asked for. Speaks
-    /// protocol 3.0.
+    /// Parameters of the daemon's own, for a log-in that no client asked for. `user` may be
+    /// left out, since the credential's takes its place. Speaks protocol 3.0.
     ///
     /// # Errors
-    /// When there is no `user`, or a zero byte anywhere.
+    /// When a name is empty, or a zero byte anywhere.
     pub fn new<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, StartupError>
     where
         N: Into<Bytes>,
@@ -118,17 +118,19 @@ impl StartupParameters {
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
+        if pairs.iter().any(|(name, _)| name.is_empty()) {
+            return Err(StartupError::Layout);
+        }
         if pairs
             .iter()
-            .any(|(name, value)| name.is_empty() || name.contains(&0) || value.contains(&0))
+            .any(|(name, value)| name.contains(&0) || value.contains(&0))
         {
             return Err(StartupError::ZeroByte);
         }
-        Self {
+        Ok(Self {
             version: ProtocolVersion::OLDEST,
             pairs,
-        }
-        .with_user()
+        })
     }
 
     /// The protocol's version: what the client asked for, or what was negotiated.
@@ -145,7 +147,7 @@ impl StartupParameters {
             .map(|(_, value)| &value[..])
     }
 
-    /// The user that the client names. Never empty.
+    /// The user that the client names. Empty in parameters of the daemon's own alone.
     pub fn user(&self) -> &[u8] {
         self.get("user").unwrap_or_default()
     }
@@ -241,14 +243,11 @@ impl StartupParameters {
         if !rest.is_empty() {
             return Err(StartupError::Layout);
         }
-        Self { version, pairs }.with_user()
-    }
-
-    fn with_user(self) -> Result<Self, StartupError> {
-        if self.user().is_empty() {
+        let startup = Self { version, pairs };
+        if startup.user().is_empty() {
             return Err(StartupError::NoUser);
         }
-        Ok(self)
+        Ok(startup)
     }
 }
 
@@ -449,8 +448,16 @@ mod tests {
         assert!(StartupParameters::new([("user", "role")]).is_ok());
         let zero = StartupParameters::new([("user", "role\0")]);
         assert_eq!(zero, Err(StartupError::ZeroByte));
-        let none = StartupParameters::new([("database", "d")]);
-        assert_eq!(none, Err(StartupError::NoUser));
+        let none = StartupParameters::new([("", "d")]);
+        assert_eq!(none, Err(StartupError::Layout));
+        let own = StartupParameters::new([("application_name", "borealisd")]).unwrap();
+        assert_eq!(
+            sent(&own)[..2],
+            [
+                ("user".to_owned(), "role".to_owned()),
+                ("database".to_owned(), "d4f0".to_owned()),
+            ]
+        );
     }
 
     proptest! {
@@ -470,7 +477,7 @@ mod tests {
         ) {
             let pairs: Vec<_> = [("user".to_owned(), "u".to_owned())].into_iter().chain(pairs).collect();
             let borrowed: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            prop_assume!(!borrowed.iter().any(|pair| *pair == ("user", "")));
+            prop_assume!(!borrowed.contains(&("user", "")));
             let parsed = startup((3, 2), &borrowed);
             let got: Vec<_> = parsed.pairs().collect();
             let want: Vec<_> = borrowed.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();

@@ -16,8 +16,8 @@ use super::{
     tunnels::{Gate, Tunnels},
 };
 use crate::{
-    journal::{Journal, Kind},
     credential::{Broker, DatabaseKey},
+    journal::{Journal, Kind},
     machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
     postgres::{

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequestParts, Path, RawPathParams, State},
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use russh::keys::PublicKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,7 +36,6 @@ type Answer<T = Response> = Result<T, Refusal>;
 type Provided = State<Arc<Provider>>;
 
 /// A request that may be served: its user has a live authorization, and the add-on is ours.
-#[derive(Debug)]
 struct Visit {
     email: String,
     addon: Addon,
@@ -87,9 +86,14 @@ impl FromRequestParts<Arc<Provider>> for Visit {
         provider: &Arc<Provider>,
     ) -> Result<Self, Self::Rejection> {
         let email = authorized(&parts.headers, provider)?;
-        let path = parts.uri.path();
-        let name = path.split('/').nth(3).unwrap_or_default();
-        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        let path = RawPathParams::from_request_parts(parts, provider).await;
+        let name = path
+            .ok()
+            .and_then(|path| {
+                let (_, name) = path.iter().find(|(key, _)| *key == "addon")?;
+                Some(name.to_owned())
+            })
+            .unwrap_or_default();
         let world = provider.world();
         let addon = world.addon(&name).filter(|addon| addon.name == name);
         let (Some(addon), Some(borealis)) = (addon, world.borealis(&name)) else {
@@ -410,7 +414,7 @@ async fn remove_integration(
 async fn restore_capabilities(visit: Visit) -> Answer<Json<Value>> {
     visit.ready()?;
     // A day of history, or as much as there has been.
-    let now = Timestamp::now();
+    let now = issue::now();
     let day_ago = now - SignedDuration::from_hours(24);
     Ok(Json(json!({
         "cloneSupported": true,

@@ -5,7 +5,7 @@ mod control;
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     os::unix::{
         fs::{OpenOptionsExt as _, PermissionsExt as _},
         process::ExitStatusExt as _,
@@ -101,6 +101,7 @@ pub fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,russh=error")),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -179,9 +180,14 @@ async fn start(args: StartArgs, stop: &mut Stop) -> Result<Option<Sandbox>, Sand
         cache: args.cache,
         ..Options::default()
     };
+    let starting = Sandbox::start(options);
+    tokio::pin!(starting);
     tokio::select! {
-        sandbox = Sandbox::start(options) => sandbox.map(Some),
-        _ = stop.requested() => Ok(None),
+        sandbox = &mut starting => sandbox.map(Some),
+        _ = stop.requested() => {
+            // What has begun is waited for and ended in order, so that nothing stays behind.
+            starting.await.map(|_| None)
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct AddonDatabase {
 }
 
 /// A role that logs in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) username: String,
     pub(crate) password: String,

@@ -181,7 +181,7 @@ fn path_fits(pattern: &str, path: &str) -> bool {
         return glob(pattern.as_bytes(), path.as_bytes());
     }
     path.match_indices('/')
-        .any(|(slash, _)| glob(pattern.as_bytes(), path[slash + 1..].as_bytes()))
+        .any(|(slash, _)| glob(pattern.as_bytes(), &path.as_bytes()[slash + 1..]))
 }
 
 fn glob(pattern: &[u8], text: &[u8]) -> bool {

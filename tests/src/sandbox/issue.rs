@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use jiff::Timestamp;
 use rand::RngExt as _;
 use russh::keys::{
     Algorithm, PrivateKey,
@@ -46,6 +47,12 @@ pub(crate) fn id() -> String {
     static MADE: AtomicU32 = AtomicU32::new(0x0b0e_a115);
     let count = MADE.fetch_add(1, Ordering::Relaxed);
     format!("{count:08x}-{}-4{}-a{}-{}", hex(4), hex(3), hex(3), hex(12))
+}
+
+/// The time, to the second, as the APIs tell it.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// An Ed25519 key pair.

@@ -28,6 +28,7 @@ mod faults;
 mod gate;
 mod heroku;
 mod issue;
+mod paging;
 mod port;
 mod postgres;
 mod provider;
@@ -130,7 +131,7 @@ impl Default for Options {
             cache: std::env::var_os("BOREALIS_SANDBOX_CACHE").map(PathBuf::from),
             ssh_keys_kept: 2,
             provisioning_time: Duration::from_secs(2),
-            page_length: heroku::usual_page(),
+            page_length: paging::USUAL_LENGTH,
         }
     }
 }
@@ -416,8 +417,9 @@ async fn prepare_databases(provider: Arc<Provider>) {
         ours.map(|addon| addon.name.clone()).collect()
     };
     for addon in addons {
+        // The server may be stopped by now; then the first request makes it.
         if let Err(error) = provider.database(&addon).await {
-            tracing::warn!(addon, %error, "a database could not be made ahead");
+            tracing::debug!(addon, %error, "a database could not be made ahead");
         }
     }
 }

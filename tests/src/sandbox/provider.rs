@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use russh::keys::PublicKey;
 
 use super::{
@@ -37,7 +36,6 @@ pub(crate) struct Provider {
 }
 
 /// An SSH user with a fresh key.
-#[derive(Debug)]
 pub(crate) struct SshUser {
     pub(crate) username: String,
     pub(crate) private_key: String,
@@ -226,7 +224,7 @@ impl Provider {
             db_username: login.username.clone(),
             name: request.name,
             access: request.access,
-            created_at: Timestamp::now(),
+            created_at: issue::now(),
         };
         database.enable(&self.postgres, &login).await?;
         self.bastion.authorize(

@@ -34,7 +34,7 @@ create index on order_items (roll_id);
 insert into customers (name, email, joined_on, preferences, tags)
 select first || ' ' || last,
        lower(first) || '.' || lower(last) || '@example.com',
-       date '2024-02-29' + (f * 37 + l * 11) % 640,
+       date '2024-02-29' + ((f * 37 + l * 11) % 640)::int,
        jsonb_build_object('spicy', (f + l) % 2 = 0, 'chopsticks', (f * l) % 3, 'allergies',
            case when (f + l) % 5 = 0 then '["sesame"]'::jsonb else '[]'::jsonb end),
        case (f + l) % 3 when 0 then '{}'::text[] when 1 then '{regular}' else '{regular,"lunch, mostly"}' end
@@ -62,7 +62,7 @@ select 1 + (n * 7) % 40,
 from generate_series(1, 300) as n;
 
 insert into order_items (order_id, roll_id, quantity)
-select o.id, 1 + (o.id * 5 + i * 3) % 12, 1 + (o.id + i) % 3
+select o.id, (1 + (o.id * 5 + i * 3) % 12)::int, (1 + (o.id + i) % 3)::smallint
 from orders as o, generate_series(0, 2) as i
 where i <= o.id % 3;
 

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +23,6 @@ pub(crate) const SERVICE: &str = "borealis-pg";
 const PLAN: &str = "borealis-pg:x9-basic";
 
 /// Everything that the two APIs answer from.
-#[derive(Debug)]
 pub(crate) struct World {
     pub(crate) users: Vec<User>,
     pub(crate) grants: Grants,
@@ -35,7 +35,7 @@ pub(crate) struct World {
 }
 
 /// A Heroku account.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct User {
     pub(crate) id: String,
     pub(crate) email: String,
@@ -44,7 +44,7 @@ pub(crate) struct User {
 }
 
 /// The short-lived authorizations.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Grants {
     pub(crate) created: u64,
     pub(crate) removed: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Grants {
 }
 
 /// One of them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) id: String,
     pub(crate) token: String,
@@ -77,7 +77,7 @@ pub(crate) struct Attachment {
 }
 
 /// An add-on of any service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Addon {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -90,7 +90,7 @@ pub(crate) struct Addon {
 }
 
 /// What there is more to a Borealis add-on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Borealis {
     pub(crate) state: AddonState,
     pub(crate) database: Arc<AddonDatabase>,
@@ -107,14 +107,14 @@ pub(crate) struct Borealis {
 }
 
 /// The app's own two database users.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct AppUsers {
     pub(crate) read_only: Login,
     pub(crate) read_write: Login,
 }
 
 /// The app's own SSH user; its key is made when it is first asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct AppSsh {
     pub(crate) username: String,
     pub(crate) private_key: Option<String>,
@@ -140,7 +140,7 @@ pub(crate) struct Integration {
 }
 
 /// Something that must not be found anywhere that others can read.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Secret {
     /// What it is.
     pub kind: String,
@@ -155,6 +155,21 @@ pub(crate) enum Bearer {
     User(String),
     /// A short-lived authorization's.
     Grant(String),
+}
+
+// Full of secrets, and a part of things that are shown.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl World ===
@@ -219,7 +234,7 @@ impl World {
                 app: spec.name.clone(),
                 service,
                 plan,
-                created_at: Timestamp::now(),
+                created_at: issue::now(),
                 borealis,
             });
             self.attach(&spec.name, &addon.name, &addon.attachment);
@@ -251,7 +266,7 @@ impl World {
             app: app.to_owned(),
             service: SERVICE.to_owned(),
             plan: plan.to_owned(),
-            created_at: Timestamp::now(),
+            created_at: issue::now(),
             borealis: Some(borealis),
         };
         self.addons.push(addon.clone());

@@ -13,8 +13,8 @@ use std::io;
 use bytes::Bytes;
 
 pub use authenticate::{Authenticated, LocalAuth};
-pub use scram::ScramVerifier;
-pub use tls::{LocalTls, LocalTlsError, TlsOffer};
+pub use scram::{ScramVerifier, ScramVerifierError};
+pub use tls::{LocalTls, TlsOffer};
 
 use super::{
     CancelRequest, MaybeTls, StartupParameters, Stream,

@@ -3,11 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::NoServerSessionStorage,
-};
+use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::ClientError;
@@ -23,61 +19,33 @@ pub enum TlsOffer {
     Offered(LocalTls),
 }
 
-/// A certificate with its key, ready to be served. Cheap to clone.
+/// A certificate with its key, ready to be served, and its hash for channel binding. Cheap
+/// to clone.
 #[derive(Clone)]
 pub struct LocalTls {
     acceptor: TlsAcceptor,
     end_point: Option<Bytes>,
 }
 
-/// Why a certificate can't be served.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalTlsError {
-    /// No certificate was given.
-    #[error("there is no certificate")]
-    NoCertificate,
-    /// Certificate and key don't fit each other, or aren't of a kind that TLS knows.
-    #[error("the certificate can't be used: {0}")]
-    Unusable(#[from] rustls::Error),
-}
-
 // === impl LocalTls ===
 
 impl LocalTls {
-    /// TLS 1.2 and 1.3 with this certificate (first its own, then those it is signed by).
-    /// No session is resumed: the handshake is one round trip on loopback, and a resumed one
-    /// shows a client no certificate.
-    ///
-    /// # Errors
-    /// When there is no certificate, or none that fits the key.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Self, LocalTlsError> {
-        let own = chain.first().ok_or(LocalTlsError::NoCertificate)?;
-        let end_point = certificate::end_point_hash(own).map(Bytes::from);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            end_point,
-        })
-    }
-}
-
-impl LocalTls {
-    /// From a configuration that shows this certificate and no other.
+    /// From a configuration that shows this certificate and no other, and that offers the
+    /// ALPN protocol `postgresql`, without which direct TLS is refused.
     pub fn from_config(config: Arc<ServerConfig>, own: &CertificateDer<'_>) -> Self {
         Self {
             acceptor: TlsAcceptor::from(config),
             end_point: certificate::end_point_hash(own).map(Bytes::from),
         }
+    }
+
+    async fn accept<S: Stream>(&self, first: Bytes, stream: S) -> Result<MaybeTls<S>, ClientError> {
+        let stream = self
+            .acceptor
+            .accept(Rewound::new(first, stream))
+            .await
+            .map_err(|error| ClientError::Tls(error.to_string()))?;
+        Ok(MaybeTls::Tls(Box::new(TlsStream::Server(stream))))
     }
 }
 
@@ -133,18 +101,5 @@ impl TlsOffer {
                 "direct TLS without the ALPN protocol \"postgresql\"".into(),
             )),
         }
-    }
-}
-
-// === impl LocalTls: the handshake ===
-
-impl LocalTls {
-    async fn accept<S: Stream>(&self, first: Bytes, stream: S) -> Result<MaybeTls<S>, ClientError> {
-        let stream = self
-            .acceptor
-            .accept(Rewound::new(first, stream))
-            .await
-            .map_err(|error| ClientError::Tls(error.to_string()))?;
-        Ok(MaybeTls::Tls(Box::new(TlsStream::Server(stream))))
     }
 }

@@ -331,11 +331,10 @@ async fn forward(channel: Channel<Msg>, reply: ChannelOpenHandle, shared: Arc<Sh
 async fn upload(from: &mut ChannelReadHalf, to: &mut tcp::OwnedWriteHalf, client_done: &Notify) {
     while let Some(message) = from.wait().await {
         match message {
-            ChannelMsg::Data { data } => {
-                if to.write_all(&data).await.is_err() {
-                    return;
-                }
-            }
+            ChannelMsg::Data { data } => match to.write_all(&data).await {
+                Ok(()) => {}
+                Err(_) => return,
+            },
             ChannelMsg::Eof => {
                 let _ = to.shutdown().await;
                 client_done.notify_one();

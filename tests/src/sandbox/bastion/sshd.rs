@@ -98,7 +98,7 @@ impl SshdBastion {
     /// Shows another host key to connections that come from now on.
     pub(super) async fn show(&self, host_key: &PrivateKey) -> Result<(), SandboxError> {
         self.write_host_key(host_key)?;
-        if self.lock().is_none() {
+        if !self.is_running() {
             return Ok(());
         }
         // The listener starts itself anew and stays the parent of those connected.
@@ -115,11 +115,8 @@ impl SshdBastion {
                 self.signal_connections(Signal::KILL);
                 self.stop_listener().await;
             }
-            BastionAction::Start => {
-                if self.lock().is_none() {
-                    self.launch().await?;
-                }
-            }
+            BastionAction::Start if self.is_running() => {}
+            BastionAction::Start => self.launch().await?,
             BastionAction::Cut | BastionAction::Reset => self.signal_connections(Signal::KILL),
             BastionAction::Freeze => {
                 // The listener first, so that no connection is born in between.
@@ -180,6 +177,10 @@ impl SshdBastion {
         Ok(())
     }
 
+    fn is_running(&self) -> bool {
+        self.lock().as_ref().is_some_and(|c| c.status().is_none())
+    }
+
     fn times_listening(&self) -> usize {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         log.matches("Server listening on ").count()
@@ -227,7 +228,7 @@ impl SshdBastion {
              AuthorizedKeysFile \"{keys}\"\n\
              StrictModes no\n\
              PidFile none\n\
-             UsePAM no\n\
+             UsePAM {pam}\n\
              UseDNS no\n\
              LogLevel VERBOSE\n\
              PermitRootLogin yes\n\
@@ -246,6 +247,7 @@ impl SshdBastion {
              PermitTunnel no\n\
              PermitTTY no\n\
              PrintMotd no\n",
+            pam = if needs_pam() { "yes" } else { "no" },
             port = self.port,
             home = self.home.display(),
             keys = self.authorized_keys().display(),
@@ -320,6 +322,12 @@ fn prepare_privilege_separation() -> Result<(), SandboxError> {
             .map_err(SandboxError::path("changing the mode of", directory))?;
     }
     Ok(())
+}
+
+/// Without root sshd can't see whether an account is locked, takes it for locked, and
+/// leaves the question to PAM where it may.
+fn needs_pam() -> bool {
+    !is_root() && Path::new("/etc/pam.d/sshd").exists()
 }
 
 /// Without root sshd can only log in the user that it runs as. As root it refuses users

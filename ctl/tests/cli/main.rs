@@ -1,0 +1,14 @@
+//! The real binary, against a control API with canned replies and a real PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on fails"
+)]
+
+mod children;
+mod daemon;
+mod postgres;
+mod reachability;
+mod sessions;
+mod sql;

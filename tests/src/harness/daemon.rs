@@ -1,0 +1,188 @@
+//! The daemon as a process.
+
+use std::{
+    env, fs,
+    fs::File,
+    io::ErrorKind,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use borealis_proto::v1::{
+    ListSessionsRequest, WatchSessionsRequest, session_service_client::SessionServiceClient,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
+
+use super::{PATIENCE, Session, run};
+use crate::sandbox::Sandbox;
+
+/// A running daemon. Dropping it ends it at once.
+pub struct Daemon {
+    child: Option<Child>,
+    socket: PathBuf,
+}
+
+/// A binary of this workspace, built by `cargo build --workspace --bins`.
+pub(super) fn binary(name: &str) -> PathBuf {
+    let mut dir = env::current_exe().expect("this test's own path");
+    // target/debug/deps/TEST
+    dir.pop();
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    let path = dir.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo build --workspace --bins`",
+        path.display()
+    );
+    path
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    pub(super) fn start(environment: &[(String, String)], home: &Path) -> Self {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(home.join("daemon.log"))
+            .expect("a log file");
+        // The daemon says by itself when it is ready, as to a service manager.
+        let notify = home.join("notify");
+        let _ = fs::remove_file(&notify);
+        let ready = UnixDatagram::bind(&notify).expect("a notify socket");
+        ready
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
+        let child = Command::new(binary("borealisd"))
+            .env_clear()
+            .envs(environment.iter().cloned())
+            .env("NOTIFY_SOCKET", &notify)
+            .env("BOREALIS_LOG", "trace")
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the daemon can be started");
+        let mut daemon = Self {
+            child: Some(child),
+            socket: home.join("run/borealis/control.sock"),
+        };
+        daemon.wait_until_ready(&ready, home);
+        daemon
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a child").id()
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a child");
+        kill_process(Pid::from_child(child), signal).expect("a signal");
+    }
+
+    pub(super) fn kill(mut self) {
+        self.end(Signal::KILL);
+    }
+
+    pub(super) fn stop(mut self) -> Option<i32> {
+        self.end(Signal::TERM)
+    }
+
+    #[track_caller]
+    pub(super) fn wait_for(
+        &self,
+        session: &str,
+        wanted: impl Fn(&Session) -> bool,
+        sandbox: &Sandbox,
+    ) -> Session {
+        let last = std::cell::RefCell::new(Vec::new());
+        let waiting = async {
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
+            let mut client = SessionServiceClient::new(channel);
+            let mut stream = client
+                .watch_sessions(WatchSessionsRequest {})
+                .await
+                .expect("a stream")
+                .into_inner();
+            while let Some(change) = stream.message().await.expect("a change") {
+                let found = change
+                    .sessions
+                    .iter()
+                    .find(|known| known.name == session && wanted(known));
+                if let Some(found) = found {
+                    return found.clone();
+                }
+                last.replace(change.sessions);
+            }
+            panic!("the stream ended");
+        };
+        sandbox.block_on(async {
+            match timeout(PATIENCE, waiting).await {
+                Ok(found) => found,
+                Err(_) => panic!("session {session} is not as wanted: {:#?}", last.borrow()),
+            }
+        })
+    }
+
+    /// All sessions, now.
+    pub fn sessions(&self, sandbox: &Sandbox) -> Vec<Session> {
+        sandbox.block_on(async {
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
+            let mut client = SessionServiceClient::new(channel);
+            let listed = client
+                .list_sessions(ListSessionsRequest {})
+                .await
+                .expect("a list");
+            listed.into_inner().sessions
+        })
+    }
+
+    fn wait_until_ready(&mut self, ready: &UnixDatagram, home: &Path) {
+        let mut message = [0; 4096];
+        loop {
+            match ready.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let log = fs::read_to_string(home.join("daemon.log")).unwrap_or_default();
+                    panic!("the daemon did not get ready ({error}):\n{log}");
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        let mut child = self.child.take()?;
+        // It may have ended by itself.
+        let _ = kill_process(Pid::from_child(&child), signal);
+        run::wait(&mut child)
+            .expect("the daemon ends in time")
+            .code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

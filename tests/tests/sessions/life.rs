@@ -1,0 +1,206 @@
+//! A session's life: opened twice, closed, brought back after crashes and cuts.
+
+use borealis_proto::v1::State;
+use borealis_tests::{
+    harness::Desk,
+    sandbox::{BastionAction, Options, PostgresAction},
+};
+use rustix::process::Signal;
+
+fn is(state: State) -> impl Fn(&borealis_proto::v1::Session) -> bool {
+    move |session| session.state() == state
+}
+
+#[test]
+fn opening_twice_gives_the_same_session() {
+    let desk = Desk::new();
+    let first = desk.json(&["open", "sushi"]);
+    let second = desk.json(&["open", "sushi"]);
+    for key in ["name", "port", "password", "url", "since"] {
+        assert_eq!(first[key], second[key], "{key}");
+    }
+    assert_eq!(desk.json(&["list"]).as_array().unwrap().len(), 1);
+    desk.leave();
+}
+
+#[test]
+fn a_session_that_is_opened_again_keeps_its_port_and_password() {
+    let desk = Desk::new();
+    let other = desk.open(&["ramen::BOREALIS_PG_NAVY"]);
+    let before = desk.open(&["sushi"]);
+    desk.ctl_ok(&["close", "sushi"]);
+    assert!(!desk.socket_dir("sushi").exists());
+    desk.psql(&before, "select 1").expect_failure(2, &["refused"]);
+    // Its port is kept for it meanwhile.
+    desk.open(&["sushi", "-w"]);
+    assert_eq!(desk.open(&["sushi"]), before);
+    assert_eq!(desk.query(&other, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
+fn a_crash_of_the_daemon_changes_nothing_for_clients() {
+    let mut desk = Desk::new();
+    let urls = [
+        desk.open(&["sushi"]),
+        desk.open(&["sushi", "-w"]),
+        desk.open(&["ramen::BOREALIS_PG_MAROON"]),
+        desk.open(&["sushi", "--role", "app"]),
+    ];
+    let before = desk.json(&["list"]);
+    desk.kill_daemon();
+    desk.start_daemon();
+    for url in &urls {
+        assert_eq!(desk.query(url, "select 1"), "1");
+    }
+    let after = desk.json(&["list"]);
+    let identity = |list: &serde_json::Value| -> Vec<_> {
+        let sessions = list.as_array().unwrap().iter();
+        sessions.map(|s| (s["name"].clone(), s["port"].clone(), s["database"].clone())).collect()
+    };
+    assert_eq!(identity(&before), identity(&after));
+    desk.leave();
+}
+
+#[test]
+fn sessions_declared_in_the_config_are_open_after_the_start() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.write_config(
+        "[[session]]\ntarget = \"sushi\"\n\n[[session]]\ntarget = \"ramen::BOREALIS_PG_NAVY\"\naccess = \"read-write\"\nname = \"noodles\"\n",
+    );
+    desk.start_daemon();
+    desk.wait_for("noodles", is(State::Up));
+    desk.wait_for("sushi", is(State::Up));
+    assert_eq!(desk.json(&["show", "noodles"])["access"], "read-write");
+    let url = desk.ctl_ok(&["url", "sushi"]);
+
+    // A reload opens what is new, closes what is gone, and leaves alone what is as before.
+    let since = desk.json(&["show", "sushi"])["since"].clone();
+    desk.write_config("[[session]]\ntarget = \"sushi\"\n\n[[session]]\ntarget = \"sushi\"\nrole = \"app\"\n");
+    desk.daemon().signal(Signal::HUP);
+    desk.wait_for("sushi-app", is(State::Up));
+    let listed = desk.json(&["list"]);
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|s| s["name"].clone()).collect();
+    assert_eq!(names, ["sushi", "sushi-app"]);
+    assert_eq!(desk.json(&["show", "sushi"])["since"], since);
+    assert_eq!(desk.query(&url, "select 1"), "1");
+
+    // What can't be read changes nothing, and is said.
+    desk.write_config("[[session]]\ntarget = \"sushi\"\nacess = \"read-only\"\n");
+    let refused = desk.ctl(&["reload"]);
+    refused.expect_failure(1, &["config.toml", "3", "acess", "access"]);
+    assert_eq!(desk.json(&["list"]).as_array().unwrap().len(), 2);
+    desk.leave();
+}
+
+#[test]
+fn cut_connections_come_back_by_themselves() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let cut = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    for action in [BastionAction::Cut, BastionAction::Reset] {
+        let up = desk.wait_for("sushi", is(State::Up));
+        cut(action);
+        desk.wait_for("sushi", |now| now.state() == State::Up && now.since != up.since);
+        assert_eq!(desk.query(&url, "select 1"), "1");
+    }
+    desk.leave();
+}
+
+#[test]
+fn a_client_that_comes_while_the_bastion_is_away_is_held() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    act(BastionAction::Stop);
+    desk.wait_for("sushi", is(State::Reconnecting));
+    let psql = desk.run("psql").args(&["-XAtqc", "select 'held'", &url]).start();
+    // It is inside, waiting, before the bastion comes back.
+    desk.wait_for("sushi", |session| session.last_error.is_some());
+    act(BastionAction::Start);
+    let output = psql.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "held\n");
+    desk.leave();
+}
+
+#[test]
+fn a_client_that_waits_too_long_is_told_why() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.write_config("connect_timeout = \"1s\"\n");
+    desk.start_daemon();
+    let url = desk.open(&["sushi"]);
+    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    act(BastionAction::Stop);
+    desk.wait_for("sushi", is(State::Reconnecting));
+    let refused = desk.psql(&url, "select 1");
+    refused.expect_failure(2, &["FATAL", "session \"sushi\"", "did not come up within 1 s", "HINT"]);
+    act(BastionAction::Start);
+    desk.wait_for("sushi", is(State::Up));
+    desk.leave();
+}
+
+#[test]
+fn a_restart_of_postgresql_fails_no_new_connection() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().postgres(action)).unwrap();
+    act(PostgresAction::Stop);
+    let psql = desk.run("psql").args(&["-XAtqc", "select 'held'", &url]).start();
+    act(PostgresAction::Start);
+    let output = psql.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "held\n", "{output:?}");
+    desk.leave();
+}
+
+#[test]
+fn a_port_that_is_taken_at_the_start_is_waited_for() {
+    let mut desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let port = u16::try_from(desk.json(&["show", "sushi"])["port"].as_u64().unwrap()).unwrap();
+    desk.kill_daemon();
+    let squatter = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    desk.start_daemon();
+    let failed = desk.wait_for("sushi", is(State::Failed));
+    let said = failed.last_error.unwrap().message;
+    assert!(said.contains(&format!("port {port} is in use by")), "{said}");
+    assert!(said.contains(&format!("({})", std::process::id())), "{said}");
+    drop(squatter);
+    desk.wait_for("sushi", is(State::Up));
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
+fn a_session_opened_for_a_time_closes_by_itself() {
+    let desk = Desk::new();
+    let opened = desk.json(&["open", "sushi", "-w", "--for", "2s"]);
+    assert!(opened["expires_at"].is_string(), "{opened}");
+    desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
+    desk.leave();
+}
+
+#[test]
+fn closing_with_grace_lets_clients_finish() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let mut psql = desk.run("psql").args(&["-XAtq", &url]).start();
+    let mut input = psql.stdin.take().unwrap();
+    let mut output = BufReader::new(psql.stdout.take().unwrap());
+    let mut line = String::new();
+    writeln!(input, "select 'in';").unwrap();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    let close = desk.run(desk.binary("borealisctl")).args(&["close", "sushi", "--grace", "30s"]).start();
+    desk.wait_for("sushi", is(State::Closing));
+    writeln!(input, "select 'out';").unwrap();
+    line.clear();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "out\n");
+    drop(input);
+    assert!(psql.wait().unwrap().success());
+    let closed = close.wait_with_output().unwrap();
+    assert!(closed.status.success(), "{closed:?}");
+    desk.leave();
+}
