@@ -13,6 +13,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::complete;
+
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(
@@ -254,7 +256,9 @@ daemon starts again.")]
     #[command(after_help = "Examples:
   borealisctl completions bash > ~/.local/share/bash-completion/completions/borealisctl
   borealisctl completions zsh  > ~/.zfunc/_borealisctl
-  borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish")]
+  borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish
+
+The script asks borealisctl what can be typed, names of open sessions included.")]
     Completions {
         /// The shell
         #[arg(value_enum)]
@@ -269,13 +273,13 @@ daemon starts again.")]
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TargetArgs {
     /// App, APP::ADDON, add-on, or name of an open session
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = complete::targets())]
     pub(crate) target: Option<String>,
     /// App the add-on is attached to
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
     /// Name or id of an add-on or one of its attachments
-    #[arg(short = 'o', long, value_name = "ADDON")]
+    #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
 }
 
@@ -283,13 +287,13 @@ pub(crate) struct TargetArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TargetsArgs {
     /// Names of sessions, or what they were opened for
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::sessions())]
     pub(crate) names: Vec<String>,
     /// App the add-on is attached to
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
     /// Name or id of an add-on or one of its attachments
-    #[arg(short = 'o', long, value_name = "ADDON")]
+    #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
     /// Every session
     #[arg(long, conflicts_with_all = ["names", "app", "addon"])]

@@ -18,7 +18,7 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Only what happened to this session
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = crate::complete::sessions())]
     pub(crate) session: Option<String>,
     /// Go on with what happens from now on, until interrupted
     #[arg(long)]

@@ -97,7 +97,9 @@ impl Output {
     /// When standard output can't be written.
     pub(crate) fn logged_out(&self, answer: &v1::LogoutResponse) -> Result<(), Failure> {
         if let Some(problem) = known(&answer.problem) {
-            self.warning(&format!("the token may still be in the keychain: {problem}"));
+            self.warning(&format!(
+                "the token may still be in the keychain: {problem}"
+            ));
         }
         match self.format {
             Format::Table => {

@@ -242,7 +242,7 @@ fn pairs_csv<'a>(
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn health(value: v1::Health) -> Option<&'static str> {
+pub(super) fn health(value: v1::Health) -> Option<&'static str> {
     match value {
         v1::Health::Unspecified => None,
         v1::Health::Ok => Some("ok"),

@@ -1,8 +1,11 @@
 //! The only place that prints. Results go to standard output in the chosen format; notes,
 //! warnings, failures and the spinner to standard error.
 
+mod account;
+pub(crate) mod checks;
 pub(crate) mod csv;
 pub(crate) mod daemon;
+pub(crate) mod events;
 pub(crate) mod json;
 pub(crate) mod quote;
 pub(crate) mod result_set;
@@ -11,6 +14,7 @@ pub(crate) mod session;
 mod spinner;
 mod table;
 mod time;
+pub(crate) mod top;
 pub(crate) mod yaml;
 
 use std::{

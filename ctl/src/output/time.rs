@@ -8,6 +8,12 @@ pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
     Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// To the second, in the user's time zone.
+pub(crate) fn local(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    let time = timestamp(time?)?.to_zoned(jiff::tz::TimeZone::system());
+    Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// How long ago `time` was: `12s`, `3m`, `2h05m`, `4d`.
 pub(crate) fn since(time: Option<&prost_types::Timestamp>, now: Timestamp) -> Option<String> {
     Some(short(now.duration_since(timestamp(time?)?)))
