@@ -2,6 +2,8 @@
 //! optional wrappers, failures in the user's words. Also knows why no daemon can be
 //! reached, and how to start one. Decides nothing and prints nothing.
 
+mod addons;
+
 use std::{
     io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
@@ -13,7 +15,7 @@ use borealis_proto::{
     paths::Paths,
     v1::{
         self, account_service_client::AccountServiceClient,
-        daemon_service_client::DaemonServiceClient,
+        addon_service_client::AddonServiceClient, daemon_service_client::DaemonServiceClient,
         diagnostics_service_client::DiagnosticsServiceClient,
         session_service_client::SessionServiceClient,
     },
@@ -29,6 +31,7 @@ pub(crate) struct Client {
     daemon: DaemonServiceClient<Channel>,
     account: AccountServiceClient<Channel>,
     diagnostics: DiagnosticsServiceClient<Channel>,
+    addons: AddonServiceClient<Channel>,
 }
 
 /// A session and what a client needs beside it. Not `Debug`: it holds secrets.
@@ -63,7 +66,8 @@ impl Client {
             sessions: SessionServiceClient::new(channel.clone()),
             daemon: DaemonServiceClient::new(channel.clone()),
             account: AccountServiceClient::new(channel.clone()),
-            diagnostics: DiagnosticsServiceClient::new(channel),
+            diagnostics: DiagnosticsServiceClient::new(channel.clone()),
+            addons: AddonServiceClient::new(channel),
         })
     }
 

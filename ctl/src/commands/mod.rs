@@ -2,9 +2,13 @@
 
 mod close;
 mod completions;
+mod confirm;
 mod doctor;
 mod env;
 mod events;
+mod extensions;
+mod info;
+mod integrations;
 mod list;
 mod login;
 mod man;
@@ -12,6 +16,7 @@ mod metrics;
 mod open;
 mod psql;
 mod reload;
+mod restore;
 mod rotate;
 mod run;
 mod show;
@@ -19,7 +24,10 @@ mod shutdown;
 mod status;
 mod target;
 mod top;
+mod upgrade;
 mod url;
+mod users;
+mod wait;
 
 use std::{path::Path, time::Duration};
 
@@ -75,6 +83,12 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Rotate(args) => rotate::run(context, &args).await,
         Command::Psql(args) => psql::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,
+        Command::Extensions(args) => extensions::run(context, args).await,
+        Command::Users(args) => users::run(context, args).await,
+        Command::Info(args) => info::run(context, &args).await,
+        Command::Integrations(args) => integrations::run(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Upgrade(args) => upgrade::run(context, args).await,
         Command::Status => status::run(context).await,
         Command::Doctor(args) => doctor::run(context, &args).await,
         Command::Events(args) => events::run(context, args).await,

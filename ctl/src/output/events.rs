@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Output, csv,
-    time::{local, rfc3339},
+    time::{rfc3339, stamp},
 };
 use crate::{args::Format, failure::Failure};
 
@@ -97,7 +97,7 @@ impl<'a> Events<'a> {
     /// `2026-11-22 18:42:03  sushi  lost its tunnel: …`
     fn line(&self, event: &v1::Event) -> String {
         let paint = self.output.results;
-        let at = local(event.at.as_ref()).unwrap_or_default();
+        let at = stamp(event.at.as_ref()).unwrap_or_default();
         let at = paint.paint(Style::new().dimmed(), &at);
         let message = match event.failure {
             Some(_) => paint.paint(AnsiColor::Red.on_default(), &event.message),

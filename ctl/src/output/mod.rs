@@ -2,19 +2,29 @@
 //! warnings, failures and the spinner to standard error.
 
 mod account;
+pub(crate) mod addon;
 pub(crate) mod checks;
 pub(crate) mod csv;
 pub(crate) mod daemon;
 pub(crate) mod events;
+mod extensions;
+mod integrations;
 pub(crate) mod json;
+mod progress;
+mod prompt;
 pub(crate) mod quote;
+mod record;
+mod restore;
 pub(crate) mod result_set;
 mod screen;
 pub(crate) mod session;
+mod size;
 mod spinner;
 mod table;
 mod time;
 pub(crate) mod top;
+mod upgrade;
+mod users;
 pub(crate) mod yaml;
 
 use std::{
