@@ -222,7 +222,7 @@ impl Kind {
             Self::PortTaken => "has no listener",
             Self::PortRegained => "has its port again",
             Self::ConnectionRefused => "refused a client",
-            Self::RequestRefused => "refused a request",
+            Self::RequestRefused => "a session was not opened",
             Self::Reloaded => "config and token were read again",
             Self::ConfigRefused => "the config was refused",
             Self::TokenChanged => "the Heroku token has changed",

@@ -11,6 +11,8 @@ use crate::{args::Format, failure::Failure};
 pub(crate) struct Checks<'a> {
     output: &'a Output,
     subject: Option<String>,
+    /// Left out one after the other for the same reason: one line for all.
+    skipped: Vec<v1::Check>,
     made: Vec<v1::Check>,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Checks<'a> {
         Self {
             output,
             subject: None,
+            skipped: Vec::new(),
             made: Vec::new(),
         }
     }
@@ -42,6 +45,13 @@ impl<'a> Checks<'a> {
     pub(crate) fn show(&mut self, check: v1::Check) -> Result<(), Failure> {
         if self.output.format == Format::Table {
             let mut text = String::new();
+            let goes_on = check.outcome() == v1::CheckOutcome::Skipped
+                && self.skipped.last().is_none_or(|last| {
+                    (&last.subject, &last.found) == (&check.subject, &check.found)
+                });
+            if !goes_on {
+                text.push_str(&self.skipped_line());
+            }
             if self.subject.as_ref() != Some(&check.subject) {
                 if self.subject.is_some() {
                     text.push('\n');
@@ -54,7 +64,11 @@ impl<'a> Checks<'a> {
                 text.push_str(&format!("{heading}\n"));
                 self.subject = Some(check.subject.clone());
             }
-            text.push_str(&self.lines(&check));
+            if check.outcome() == v1::CheckOutcome::Skipped {
+                self.skipped.push(check.clone());
+            } else {
+                text.push_str(&self.lines(&check));
+            }
             self.output.text(&text)?;
         }
         self.made.push(check);
@@ -65,7 +79,8 @@ impl<'a> Checks<'a> {
     ///
     /// # Errors
     /// When standard output can't be written.
-    pub(crate) fn finish(self) -> Result<bool, Failure> {
+    pub(crate) fn finish(mut self) -> Result<bool, Failure> {
+        let rest = self.skipped_line();
         let count = |outcome| self.made.iter().filter(|c| c.outcome() == outcome).count();
         let failed = count(v1::CheckOutcome::Fail);
         match self.output.format {
@@ -77,7 +92,7 @@ impl<'a> Checks<'a> {
                     (1, _) => "One check failed.".to_owned(),
                     (failed, _) => format!("{failed} checks failed."),
                 };
-                self.output.text(&format!("\n{summary}\n"))?;
+                self.output.text(&format!("{rest}\n{summary}\n"))?;
             }
             Format::Csv => self.output.text(&self.csv())?,
             Format::Json | Format::Yaml => {
@@ -86,6 +101,24 @@ impl<'a> Checks<'a> {
             }
         }
         Ok(failed > 0)
+    }
+
+    /// Those that were left out, as one; nothing where there are none.
+    fn skipped_line(&mut self) -> String {
+        let skipped = std::mem::take(&mut self.skipped);
+        let labels: Vec<_> = skipped.iter().map(|check| label(&check.id)).collect();
+        match (skipped.first(), labels.len()) {
+            (None, _) => String::new(),
+            (Some(first), 1) => self.lines(first),
+            (Some(first), _) => {
+                let found = format!("{}: {}", labels.join(", "), first.found);
+                self.lines(&v1::Check {
+                    id: String::new(),
+                    found,
+                    ..first.clone()
+                })
+            }
+        }
     }
 
     fn lines(&self, check: &v1::Check) -> String {

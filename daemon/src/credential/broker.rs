@@ -216,6 +216,12 @@ impl Broker {
         self.caller.tokens.look_again().await.map(drop)
     }
 
+    /// Where the token of the moment was found, or why there is none; `None` while nobody has
+    /// asked for one. Asks nobody itself.
+    pub fn known_token(&self) -> Option<Result<String, Cause>> {
+        self.caller.tokens.known()
+    }
+
     /// What every place where a token may be holds.
     pub async fn survey_tokens(&self) -> Vec<Reading> {
         self.caller.tokens.survey().await

@@ -139,6 +139,20 @@ impl TokenKeeper {
         self.changed.subscribe()
     }
 
+    /// Where the token of the moment was found, or why there is none; `None` while nobody has
+    /// asked for one. Asks nobody itself.
+    pub(super) fn known(&self) -> Option<Result<String, Cause>> {
+        let state = locked(&self.state);
+        let last = state.last.as_ref()?;
+        Some(match (&last.token, last.worth) {
+            (Some(token), Worth::Good) => Ok(token.source.clone()),
+            (Some(token), Worth::Doubtful) => Err(Cause::TokenRefused {
+                source: token.source.clone(),
+            }),
+            (None, _) => Err(no_token(&state.told)),
+        })
+    }
+
     /// What every place holds.
     pub(super) async fn survey(&self) -> Vec<Reading> {
         self.sources().survey().await
@@ -212,12 +226,17 @@ impl TokenKeeper {
             );
             self.changed.send_modify(|number| *number += 1);
         }
-        token.ok_or_else(|| match problems.is_empty() {
-            true => Cause::NotLoggedIn,
-            false => Cause::NoUsableToken {
-                problems: problems.join("; "),
-            },
-        })
+        token.ok_or_else(|| no_token(&problems))
+    }
+}
+
+fn no_token(problems: &[String]) -> Cause {
+    if problems.is_empty() {
+        Cause::NotLoggedIn
+    } else {
+        Cause::NoUsableToken {
+            problems: problems.join("; "),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 /// What the keychain's own program shows of the item.
 const LABEL: &str = "Heroku token of Borealis tunnels";
 /// What a refused token is called, since it comes from no place.
-const GIVEN: &str = "what was typed";
+const GIVEN: &str = "borealisctl login";
 
 /// Signs in and out.
 pub struct SignIn {

@@ -29,7 +29,7 @@ impl Doctor {
         };
         let mut sentence = format!("from {}", winner.place);
         let days = winner.age_in_days();
-        if let Some(days) = days {
+        if let Some(days) = days.filter(|days| *days > 0) {
             sentence.push_str(&format!(", there for {days} days"));
         }
         let shadowed: Vec<_> = found.map(|place| place.place.as_str()).collect();

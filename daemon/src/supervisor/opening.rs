@@ -67,6 +67,9 @@ impl Actor {
             outcome,
         } = looked_up;
         let answer = outcome.and_then(|known| self.create_or_join(&request, known));
+        if let Err(cause) = &answer {
+            self.journal().failure(None, Kind::RequestRefused, cause);
+        }
         if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
             self.hold(&opened.view.name, token.clone());
         }
