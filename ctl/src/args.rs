@@ -14,10 +14,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use crate::complete;
 use self::addons::{
     ExtensionsArgs, InfoArgs, IntegrationsArgs, RestoreCommandArgs, UpgradeCommandArgs, UsersArgs,
 };
+use crate::complete;
 
 /// What was typed.
 #[derive(Debug, Parser)]
