@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     credential::{Broker, DatabaseKey},
+    journal::{Journal, Kind},
     machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
     postgres::{
@@ -48,6 +49,7 @@ pub(super) struct Gateway {
     pub(super) limits: Limits,
     pub(super) upstream_tls: UpstreamTls,
     pub(super) broker: Arc<Broker>,
+    pub(super) journal: Journal,
     pub(super) tunnels: Arc<Tunnels>,
     /// Known once the target has been looked up.
     pub(super) key: watch::Receiver<Option<DatabaseKey>>,
@@ -130,9 +132,9 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
     drop(login);
     let Ok(_slot) = Arc::clone(&gateway.slots.connections).try_acquire_owned() else {
         let limit = gateway.limits.max_connections;
-        return client
-            .refuse(&Cause::TooManyConnections { limit }, name)
-            .await;
+        let cause = Cause::TooManyConnections { limit };
+        gateway.tell(&cause);
+        return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
     let reached = tokio::select! {
@@ -153,7 +155,7 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
             gateway.splice(&mut client, stream, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
-            tracing::info!(session = %name, %cause, "a client was refused");
+            gateway.tell(&cause);
             client.refuse(&cause, name).await;
         }
         Err(Refused::ByDatabase(answer)) => client.refuse_with(&answer).await,
@@ -177,7 +179,7 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
             gateway.splice(&mut stream, channel, &tunnel).await;
         }
         Err(cause) => {
-            tracing::info!(session = %name, %cause, "a client was refused");
+            gateway.tell(&cause);
             let refusing = refusal::refuse_unread(stream, &TlsOffer::Declined, &cause, name);
             let _ = timeout(LOGIN_LIMIT, refusing).await;
         }
@@ -198,6 +200,13 @@ impl Slots {
 // === impl Gateway ===
 
 impl Gateway {
+    /// Says why a client is refused, beside saying so to the client.
+    fn tell(&self, cause: &Cause) {
+        tracing::info!(session = %self.name, %cause, "a client was refused");
+        let (session, kind) = (Some(&self.name), Kind::ConnectionRefused);
+        self.journal.failure(session, kind, cause);
+    }
+
     /// Lets a client in, or does what else it came for.
     async fn admit<S: Stream>(
         &self,

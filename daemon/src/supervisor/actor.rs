@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    journal::Journal,
     machine::Nudge,
     model::{Cause, Resolved, SessionName},
     session::{self, Environment, Limits, LocalLogin},
@@ -196,6 +197,10 @@ impl Actor {
                 Ok(names.into_iter().collect())
             }
         }
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.environment.journal
     }
 
     pub(super) fn views(&self) -> Vec<View> {

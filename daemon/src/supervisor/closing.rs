@@ -12,6 +12,7 @@ use super::{
     entry::{Afterwards, Entry, Running},
 };
 use crate::{
+    journal::Kind,
     model::{Cause, SessionName},
     session,
 };
@@ -98,6 +99,7 @@ impl Actor {
         let Some(entry) = self.entries.remove(name) else {
             return Afterwards::default();
         };
+        self.journal().of_session(name, Kind::SessionClosed, "");
         if let Some(saved) = entry.remembered(Timestamp::now()) {
             self.remembered.insert(name.clone(), saved);
         }
@@ -169,6 +171,7 @@ impl Actor {
             .collect();
         for name in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
+            self.journal().of_session(&name, Kind::SessionExpired, "");
             self.begin_close(&name, Duration::ZERO, None);
         }
         self.rebind();

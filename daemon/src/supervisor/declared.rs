@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{Config, DeclaredSession},
+    journal::Kind,
     model::SessionName,
     session::{self, PortWish, Spec},
     state::{Openness, Origin, SavedSession},
@@ -105,6 +106,8 @@ impl Actor {
             }
             Err(cause) => {
                 tracing::warn!(session = %spec.name, %cause, "session has no listener yet");
+                self.journal()
+                    .failure(Some(&spec.name), Kind::PortTaken, &cause);
                 let port = match &wish {
                     PortWish::Exactly(port) => *port,
                     PortWish::Pick {
@@ -194,6 +197,7 @@ impl Actor {
             .filter(|entry| matches!(entry.running, Running::Unbound { .. }))
             .map(|entry| (entry.spec.name.clone(), entry.port))
             .collect();
+        let mut regained = Vec::new();
         for (name, port) in unbound {
             let bound = session::bind(&self.runtime_dir, &name, &PortWish::Exactly(port));
             let Some(entry) = self.entries.get(&name) else {
@@ -207,11 +211,16 @@ impl Actor {
             match (next, &mut entry.running) {
                 (Ok(session), running) => {
                     tracing::info!(session = %name, port, "session has its port again");
+                    regained.push((name, port));
                     *running = Running::Bound(session);
                 }
                 (Err(now), Running::Unbound { cause, .. }) => *cause = now,
                 (Err(_), Running::Bound(_)) => {}
             }
+        }
+        for (name, port) in regained {
+            self.journal()
+                .of_session(&name, Kind::PortRegained, format!("({port})"));
         }
     }
 }

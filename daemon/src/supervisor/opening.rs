@@ -11,6 +11,7 @@ use super::{
     find,
 };
 use crate::{
+    journal::Kind,
     model::{Cause, Resolved, SessionName},
     session::{self, LocalLogin, PortWish, Spec},
     state::Passwords,
@@ -75,6 +76,9 @@ impl Actor {
             return self.open_afterwards(&known.name, request, reply);
         }
         let answer = outcome.and_then(|known| self.create_or_join(&request, known));
+        if let Err(cause) = &answer {
+            self.journal().failure(None, Kind::RequestRefused, cause);
+        }
         if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
             self.hold(&opened.view.name, token.clone());
         }
@@ -183,6 +187,9 @@ impl Actor {
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
+        let detail = format!("for {}, at port {port}", spec.target);
+        self.journal()
+            .of_session(&name, Kind::SessionOpened, detail);
         let running = Running::Bound(self.start(&spec, endpoint, &login));
         let entry = Entry {
             spec,
