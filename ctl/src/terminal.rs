@@ -70,7 +70,7 @@ impl Terminal {
     /// When the terminal is gone.
     pub(crate) fn keys(&self) -> io::Result<tokio::sync::mpsc::Receiver<u8>> {
         use io::Read as _;
-        let reader = self.tty.try_clone()?;
+        let reader = BufReader::new(self.tty.try_clone()?);
         let (sender, keys) = tokio::sync::mpsc::channel(16);
         std::thread::Builder::new()
             .name("keys".to_owned())
