@@ -8,6 +8,7 @@
 
 mod children;
 mod daemon;
+mod inspect;
 mod postgres;
 mod reachability;
 mod sessions;

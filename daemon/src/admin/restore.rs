@@ -1,8 +1,9 @@
 //! Restores and clones: new add-ons made from another one's data.
 //!
 //! Each costs money and takes long, so none is started twice by mistake: a request that may
-//! have got through is not repeated, and one that is asked for again by somebody who waits
-//! is joined, as long as the daemon remembers it ([`Started`]) or the provider shows it.
+//! have got through is not repeated. Who waits and asks again gets what was started before,
+//! as long as the daemon remembers it ([`Started`]); what only the provider shows may be
+//! another one, so that is named and nothing is started.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +17,7 @@ use super::{borealis, reason};
 use crate::{
     clock::{Clock, Moment},
     credential::{Broker, Grant, Token},
-    model::{Cause, Refusal},
+    model::{Cause, Refusal, Resolved, Target},
     provider::{
         Failure, NewAddon, Waiting,
         wire::{Addon, addon::RestoreCapabilities},
@@ -30,7 +31,7 @@ const MEMORY: Duration = Duration::from_secs(6 * 3600);
 const MOST: usize = 100;
 
 /// What is to be made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Name of the new attachment; `None` for Heroku's choice.
     pub attachment: Option<String>,
@@ -40,14 +41,12 @@ pub struct Request {
     pub plan: Option<String>,
     /// `None` for a clone as of now.
     pub restore_to: Option<Timestamp>,
-    /// What to do where it was asked for before.
-    pub again: Again,
 }
 
-/// What to do about a request that was made before and is still under way.
+/// What to do about a restore of the same source that is still under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Answer with the add-on that is being made.
+    /// Don't start another one.
     Join,
     /// Make another one.
     Start,
@@ -83,13 +82,16 @@ pub struct Started(Mutex<Vec<Memory>>);
 
 #[derive(Debug)]
 struct Memory {
-    order: Order,
+    /// As it was typed: what is made in the source's own app makes that app's name ambiguous.
+    target: Target,
+    request: Request,
+    source: Resolved,
     execution: Execution,
     at: Moment,
 }
 
 /// A request with nothing left to default.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Order {
     source: String,
     app: String,
@@ -109,49 +111,74 @@ pub async fn capabilities(broker: &Broker, addon: &str) -> Result<RestoreCapabil
         .await
 }
 
-/// Starts a restore or clone of the add-on named `source`, or finds the one that was started
-/// by the same request. Dropping the future abandons the start, which may still take place.
+/// What the same request, in the same words, has started before, and from what.
 ///
 /// # Errors
-/// Why it can't be started, or that it isn't known whether it was.
+/// That Heroku doesn't say whether it is still there.
+pub async fn join(
+    broker: &Broker,
+    started: &Started,
+    target: &Target,
+    request: &Request,
+) -> Result<Option<(Resolved, Execution)>, Cause> {
+    let Some((source, execution)) = started.find(target, request) else {
+        return Ok(None);
+    };
+    match heroku_addon(broker, &execution.addon).await {
+        Ok(addon) => Ok(Some((
+            source,
+            Execution {
+                state: addon.state.unwrap_or_default(),
+                created: Created::Before,
+                ..execution
+            },
+        ))),
+        // Cancelled or removed since.
+        Err(Cause::AddonNotFound { .. }) => {
+            started.forget(&execution.addon);
+            Ok(None)
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Starts a restore or clone of `source`, which `target` meant. Dropping the future abandons
+/// the start, which may still take place.
+///
+/// # Errors
+/// Why it can't be started, that it isn't known whether it was, or that one is under way
+/// that is to be joined and may be another one.
 pub async fn execute(
     broker: &Broker,
     started: &Started,
-    source: &str,
+    target: Target,
+    source: Resolved,
     request: Request,
+    again: Again,
 ) -> Result<Execution, Cause> {
-    let again = request.again;
-    let order = order(broker, source, request).await?;
-    if again == Again::Join {
-        if let Some(execution) = started.find(&order) {
-            match heroku_addon(broker, &execution.addon).await {
-                Ok(addon) => {
-                    return Ok(Execution {
-                        state: addon.state.unwrap_or_default(),
-                        created: Created::Before,
-                        ..execution
-                    });
-                }
-                // Cancelled or removed since.
-                Err(Cause::AddonNotFound { .. }) => started.forget(&execution.addon),
-                Err(cause) => return Err(cause),
-            }
-        }
-        if let Some(addon) = under_way(broker, &order).await? {
-            return Err(Cause::Refused(Refusal::RestoreUnderWay {
-                source: order.source,
-                addon,
-            }));
-        }
+    let order = order(broker, &source.addon, request.clone()).await?;
+    if again == Again::Join
+        && let Some(addon) = under_way(broker, &order).await?
+    {
+        return Err(Cause::Refused(Refusal::RestoreUnderWay {
+            source: order.source,
+            addon,
+        }));
     }
     let execution = start(broker, &order).await?;
     tracing::info!(
-        source,
+        source = order.source,
         addon = execution.addon,
         app = execution.app,
         "restore or clone started"
     );
-    started.remember(order, execution.clone());
+    started.remember(Memory {
+        target,
+        request,
+        source,
+        execution: execution.clone(),
+        at: Clock::now(),
+    });
     Ok(execution)
 }
 
@@ -301,24 +328,20 @@ impl Started {
         self.with(|all| all.retain(|memory| memory.execution.addon != addon));
     }
 
-    fn find(&self, order: &Order) -> Option<Execution> {
+    fn find(&self, target: &Target, request: &Request) -> Option<(Resolved, Execution)> {
         self.with(|all| {
-            let memory = all.iter().rev().find(|memory| memory.order == *order)?;
-            Some(memory.execution.clone())
+            let is_same = |memory: &&Memory| memory.target == *target && memory.request == *request;
+            let memory = all.iter().rev().find(is_same)?;
+            Some((memory.source.clone(), memory.execution.clone()))
         })
     }
 
-    fn remember(&self, order: Order, execution: Execution) {
-        let at = Clock::now();
+    fn remember(&self, memory: Memory) {
         self.with(|all| {
             if all.len() == MOST {
                 all.remove(0);
             }
-            all.push(Memory {
-                order,
-                execution,
-                at,
-            });
+            all.push(memory);
         });
     }
 

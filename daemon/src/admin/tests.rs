@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     credential::{Broker, BrokerSettings, Place, RotationInterval, TokenSources},
-    model::{Access, Cause, Class},
+    model::{Access, Cause, Class, Resolved, Target},
     provider::{
         testing::{Reply, Server, limits},
         wire::addon::NewIntegration,
@@ -126,12 +126,29 @@ impl World {
         (list, outcome)
     }
 
+    /// As the control API does it.
     async fn restore(
         &self,
         started: &Started,
         request: Request,
+        again: Again,
     ) -> Result<restore::Execution, Cause> {
-        restore::execute(&self.broker, started, ADDON, request).await
+        let target = Target::Word("sushi".into());
+        let source = Resolved {
+            addon_id: "id".into(),
+            addon: ADDON.into(),
+            app: "sushi".into(),
+            attachment: "DATABASE".into(),
+            ambiguous_in_app: false,
+        };
+        if again == Again::Join {
+            let joined = restore::join(&self.broker, started, &target, &request).await?;
+            if let Some((joined, execution)) = joined {
+                assert_eq!(joined, source);
+                return Ok(execution);
+            }
+        }
+        restore::execute(&self.broker, started, target, source, request, again).await
     }
 
     fn body(&self, line: &str) -> Value {
@@ -488,13 +505,12 @@ async fn statuses_of_upgrades() {
 
 const CREATE: &str = "POST /apps/ramen/addons";
 
-fn clone_to_ramen(again: Again) -> Request {
+fn to_ramen() -> Request {
     Request {
         attachment: Some("COPY".into()),
         destination_app: Some("ramen".into()),
         plan: Some("x2".into()),
         restore_to: Some("2026-11-22T14:15:00Z".parse().unwrap()),
-        again,
     }
 }
 
@@ -534,16 +550,17 @@ async fn what_the_source_decides_is_filled_in() {
         destination_app: None,
         plan: None,
         restore_to: None,
-        again: Again::Start,
     };
-    let execution = world.restore(&Started::default(), request).await.unwrap();
+    let started = Started::default();
+    let execution = world.restore(&started, request, Again::Start).await;
+    let execution = execution.unwrap();
     assert_eq!(execution.addon, "borealis-pg-new-2");
     assert_eq!(
         world.body("POST /apps/sushi/addons"),
         json!({ "plan": "borealis-pg:x1", "config": { "restore-token": "secret-restore" } })
     );
     world
-        .restore(&Started::default(), clone_to_ramen(Again::Start))
+        .restore(&Started::default(), to_ramen(), Again::Start)
         .await
         .unwrap();
     assert_eq!(
@@ -558,11 +575,11 @@ async fn who_asks_again_and_waits_gets_the_same_one() {
     let world = restorable().await;
     let started = Started::default();
     let first = world
-        .restore(&started, clone_to_ramen(Again::Join))
+        .restore(&started, to_ramen(), Again::Join)
         .await
         .unwrap();
     let second = world
-        .restore(&started, clone_to_ramen(Again::Join))
+        .restore(&started, to_ramen(), Again::Join)
         .await
         .unwrap();
     assert_eq!(
@@ -575,11 +592,11 @@ async fn who_asks_again_and_waits_gets_the_same_one() {
     // Another time is another restore, and so is one that nobody waits for.
     let other = Request {
         restore_to: None,
-        ..clone_to_ramen(Again::Join)
+        ..to_ramen()
     };
-    world.restore(&started, other).await.unwrap();
+    world.restore(&started, other, Again::Join).await.unwrap();
     world
-        .restore(&started, clone_to_ramen(Again::Start))
+        .restore(&started, to_ramen(), Again::Start)
         .await
         .unwrap();
     assert_eq!(world.server.asked(CREATE), 3);
@@ -587,12 +604,12 @@ async fn who_asks_again_and_waits_gets_the_same_one() {
     // Seen to its end, or gone: the next is a new one.
     started.forget("borealis-pg-new-2");
     world
-        .restore(&started, clone_to_ramen(Again::Join))
+        .restore(&started, to_ramen(), Again::Join)
         .await
         .unwrap();
     world.on("GET /addons/borealis-pg-new-2", [Reply::status(404)]);
     world
-        .restore(&started, clone_to_ramen(Again::Join))
+        .restore(&started, to_ramen(), Again::Join)
         .await
         .unwrap();
     assert_eq!(world.server.asked(CREATE), 5);
@@ -621,7 +638,7 @@ async fn a_restore_that_the_daemon_does_not_remember_is_found() {
         [info("configuring", ADDON)],
     );
     let started = Started::default();
-    let outcome = world.restore(&started, clone_to_ramen(Again::Join)).await;
+    let outcome = world.restore(&started, to_ramen(), Again::Join).await;
     let row = outcome.unwrap_err().row();
     assert_eq!(row.code, "restore-under-way");
     assert!(
@@ -636,7 +653,7 @@ async fn a_restore_that_the_daemon_does_not_remember_is_found() {
         [info("configuring", "another")],
     );
     world
-        .restore(&started, clone_to_ramen(Again::Join))
+        .restore(&started, to_ramen(), Again::Join)
         .await
         .unwrap();
 }
@@ -646,7 +663,7 @@ async fn statuses_of_a_restore() {
     let world = restorable().await;
     let ask = async || {
         let started = Started::default();
-        told(world.restore(&started, clone_to_ramen(Again::Start)).await)
+        told(world.restore(&started, to_ramen(), Again::Start).await)
     };
     let line = "POST /heroku/resources/borealis-pg-hex-1/restore-tokens";
     for (status, code, class) in [
@@ -668,12 +685,12 @@ async fn statuses_of_a_restore() {
     world.on(CREATE, [Reply::status(503)]);
     let before = world.server.asked(CREATE);
     let started = Started::default();
-    let outcome = world.restore(&started, clone_to_ramen(Again::Join)).await;
+    let outcome = world.restore(&started, to_ramen(), Again::Join).await;
     assert_eq!(told(outcome).0, "outcome-unknown");
     assert_eq!(world.server.asked(CREATE), before + 1);
     let taken = json!({ "id": "invalid_params", "message": "Name COPY is already taken." });
     world.on(CREATE, [Reply::json(422, &taken)]);
-    let outcome = world.restore(&started, clone_to_ramen(Again::Start)).await;
+    let outcome = world.restore(&started, to_ramen(), Again::Start).await;
     let row = outcome.unwrap_err().row();
     assert!(
         row.sentence.contains("Name COPY is already taken."),

@@ -16,7 +16,9 @@ use super::convert::refused;
 use crate::{
     admin::{
         extensions::{self, Dependencies},
-        info, integrations, restore, upgrade, users,
+        info, integrations,
+        restore::{self, Again},
+        upgrade, users,
     },
     credential::Broker,
     model::{Cause, Resolved, Target},
@@ -51,10 +53,14 @@ impl Addons {
     /// What a target means: an open session's add-on, or what the provider says.
     async fn resolve(&self, target: Option<v1::Target>) -> Result<Resolved, Status> {
         let target = super::convert::target(target).map_err(refused)?;
-        if let Some(resolved) = self.by_session(&target) {
+        self.resolve_target(&target).await
+    }
+
+    async fn resolve_target(&self, target: &Target) -> Result<Resolved, Status> {
+        if let Some(resolved) = self.by_session(target) {
             return Ok(resolved);
         }
-        self.broker.resolve(&target).await.map_err(refused)
+        self.broker.resolve(target).await.map_err(refused)
     }
 
     /// The add-on of the session that a word names. A word that may be the session's app is
@@ -322,27 +328,26 @@ impl AddonService for Addons {
         request: Request<v1::ExecuteRestoreRequest>,
     ) -> Answer<v1::ExecuteRestoreResponse> {
         let request = request.into_inner();
-        let order = convert::restore_request(&request).map_err(refused)?;
-        let attachment = request.attachment;
-        let restore_to = request.restore_to;
-        let found = self.resolve(request.target).await?;
+        let wanted = convert::restore_request(&request).map_err(refused)?;
+        let target = super::convert::target(request.target).map_err(refused)?;
+        let again = if request.join {
+            let joined = restore::join(&self.broker, &self.restores, &target, &wanted).await;
+            if let Some((source, execution)) = joined.map_err(refused)? {
+                let answer = convert::execution(source, wanted, execution);
+                return Ok(Response::new(answer));
+            }
+            Again::Join
+        } else {
+            Again::Start
+        };
+        let found = self.resolve_target(&target).await?;
         let (broker, restores) = (Arc::clone(&self.broker), Arc::clone(&self.restores));
-        let source = found.addon.clone();
-        let execution =
-            finish(async move { restore::execute(&broker, &restores, &source, order).await });
-        let execution = execution.await?;
-        Ok(Response::new(v1::ExecuteRestoreResponse {
-            source: convert::addon(found),
-            addon: Some(v1::Addon {
-                name: execution.addon,
-                app: execution.app,
-                attachment,
-            }),
-            plan: execution.plan,
-            restore_to,
-            state: execution.state,
-            created: execution.created == restore::Created::Now,
-        }))
+        let (source, order) = (found.clone(), wanted.clone());
+        let execution = finish(async move {
+            restore::execute(&broker, &restores, target, source, order, again).await
+        });
+        let answer = convert::execution(found, wanted, execution.await?);
+        Ok(Response::new(answer))
     }
 
     async fn get_upgrade(

@@ -173,8 +173,12 @@ impl Actor {
             Happened::LookedUp(looked_up) => self.go_on_opening(*looked_up),
             Happened::Changed => {}
             Happened::Ended(name) => {
-                if let Some(declared) = self.forget(&name) {
+                let afterwards = self.forget(&name);
+                if let Some(declared) = afterwards.declared {
                     self.declare(name, &declared).await;
+                }
+                for (request, reply) in afterwards.opens {
+                    self.open(request, reply);
                 }
             }
             Happened::Released(name) => self.release(&name),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Reloaded,
     actor::{Actor, limits},
-    entry::{Entry, Keeping, Running},
+    entry::{Afterwards, Entry, Keeping, Running},
     find,
     opening::login_of,
 };
@@ -126,7 +126,7 @@ impl Actor {
                     keeping: Keeping::Kept,
                     login,
                     running,
-                    reopen: None,
+                    afterwards: Afterwards::default(),
                     closing: Vec::new(),
                 };
                 self.remembered.remove(&entry.spec.name);
@@ -158,7 +158,9 @@ impl Actor {
             }
             match self.entries.get_mut(&name) {
                 // Under the old declaration: opened again as soon as that has ended.
-                Some(entry) if !entry.closing.is_empty() => entry.reopen = Some(declared),
+                Some(entry) if entry.is_closing() => {
+                    entry.afterwards.declared = Some(declared);
+                }
                 _ => self.declare(name, &declared).await,
             }
         }

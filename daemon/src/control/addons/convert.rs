@@ -9,7 +9,7 @@ use crate::{
     admin::{
         extensions::Progress,
         info::News,
-        restore::{Again, Request},
+        restore::{Created, Execution, Request},
     },
     model::{Cause, Resolved},
     provider::wire::addon::{
@@ -143,12 +143,26 @@ pub(super) fn restore_request(request: &v1::ExecuteRestoreRequest) -> Result<Req
         destination_app: named(&request.destination_app),
         plan: named(&request.plan),
         restore_to: restore_to.transpose()?,
-        again: if request.join {
-            Again::Join
-        } else {
-            Again::Start
-        },
     })
+}
+
+pub(super) fn execution(
+    source: Resolved,
+    request: Request,
+    execution: Execution,
+) -> v1::ExecuteRestoreResponse {
+    v1::ExecuteRestoreResponse {
+        source: addon(source),
+        addon: Some(v1::Addon {
+            name: execution.addon,
+            app: execution.app,
+            attachment: request.attachment.unwrap_or_default(),
+        }),
+        plan: execution.plan,
+        restore_to: request.restore_to.map(timestamp),
+        state: execution.state,
+        created: execution.created == Created::Now,
+    }
 }
 
 pub(super) fn upgrade(found: Resolved, upgrade: Upgrade) -> v1::GetUpgradeResponse {
