@@ -311,7 +311,11 @@ The script asks borealisctl what can be typed, names of open sessions included."
         shell: clap_complete::Shell,
     },
     /// Write the manual's pages into a directory
-    #[command(hide = true)]
+    #[command(
+        hide = true,
+        after_help = "Examples:
+  borealisctl man ~/.local/share/man/man1"
+    )]
     Man(ManArgs),
 }
 

@@ -13,6 +13,8 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 pub(crate) struct Terminal {
     tty: File,
     before: Termios,
+    /// A prompt stands there that nobody has answered.
+    asking: bool,
 }
 
 /// What the terminal is to do otherwise.
@@ -43,7 +45,12 @@ impl Terminal {
         }
         // What was typed ahead was typed with echo: it is not for here.
         tcsetattr(&tty, OptionalActions::Flush, &now)?;
-        Ok(Self { tty, before })
+        let asking = false;
+        Ok(Self {
+            tty,
+            before,
+            asking,
+        })
     }
 
     /// Shows a prompt and reads a line without its end. Dropping the future leaves a thread
@@ -53,15 +60,18 @@ impl Terminal {
     /// When the terminal is gone.
     pub(crate) async fn ask(&mut self, prompt: &str) -> io::Result<String> {
         self.tty.write_all(prompt.as_bytes())?;
+        self.asking = true;
         let reader = self.tty.try_clone()?;
         let read = move || {
             let mut line = String::new();
             BufReader::new(reader).read_line(&mut line)?;
             Ok(line.trim_end_matches(['\r', '\n']).to_owned())
         };
-        tokio::task::spawn_blocking(read)
+        let line = tokio::task::spawn_blocking(read)
             .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        self.asking = false;
+        line
     }
 
     /// The keys that are pressed from now on.
@@ -70,7 +80,7 @@ impl Terminal {
     /// When the terminal is gone.
     pub(crate) fn keys(&self) -> io::Result<tokio::sync::mpsc::Receiver<u8>> {
         use io::Read as _;
-        let reader = self.tty.try_clone()?;
+        let reader = BufReader::new(self.tty.try_clone()?);
         let (sender, keys) = tokio::sync::mpsc::channel(16);
         std::thread::Builder::new()
             .name("keys".to_owned())
@@ -88,6 +98,9 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         // A terminal that has gone needs no mode.
+        if self.asking {
+            let _ = self.tty.write_all(b"\n");
+        }
         let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.before);
     }
 }

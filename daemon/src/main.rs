@@ -6,12 +6,19 @@ use borealisd::{
     config::{Args, Config, Settings},
     log,
 };
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.check_config {
         return check_config(&args);
+    }
+    if args.man_page {
+        let page = clap_mangen::Man::new(Args::command());
+        return match page.render(&mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use borealis_proto::v1;
 use serde_json::json;
 use tonic::Code;
 
-use crate::daemon::{Canned, Daemon, sushi};
+use crate::daemon::{Canned, Daemon, Ran, sushi};
 
 fn contract() -> serde_json::Value {
     json!({
@@ -468,7 +468,10 @@ async fn shutdown_waits_until_the_daemon_is_gone() {
 async fn completions_and_versions() {
     let home = tempfile::tempdir().unwrap();
     for (words, part) in [
-        (&["completions", "bash"][..], "complete -F _borealisctl"),
+        (
+            &["completions", "bash"][..],
+            "_BOREALISCTL_COMPLETE=\"bash\"",
+        ),
         (&["completions", "zsh"], "#compdef borealisctl"),
         (&["--version"], "borealisctl 0."),
         (&["run", "--help"], "Examples:"),
@@ -480,4 +483,31 @@ async fn completions_and_versions() {
         let ran = crate::daemon::Ran::of(ran);
         assert!(ran.code == Some(0) && ran.stdout.contains(part), "{ran:?}");
     }
+}
+
+/// As the scripts of `completions` ask.
+#[tokio::test]
+async fn a_shell_is_offered_what_is_open() {
+    let daemon = Daemon::start(Canned::with(sushi()));
+    let asked = async |words: &[&str]| {
+        let index = (words.len() - 1).to_string();
+        let words = [&["--", "borealisctl"], &words[1..]].concat();
+        let ran = daemon
+            .command(&words)
+            .env("_BOREALISCTL_COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", index)
+            .env("_CLAP_IFS", "\n")
+            .output()
+            .await
+            .unwrap();
+        Ran::of(ran)
+    };
+    let lines = |ran: &Ran| ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>();
+    let close = asked(&["", "close", "s"]).await;
+    assert_eq!(lines(&close), ["sushi"], "{close:?}");
+    let addon = asked(&["", "psql", "-o", "b"]).await;
+    assert_eq!(lines(&addon), ["borealis-pg-hex-12345"], "{addon:?}");
+    let command = asked(&["", "dock"]).await;
+    assert_eq!(lines(&command), [""; 0], "{command:?}");
+    drop(daemon);
 }

@@ -47,6 +47,10 @@ pub struct Args {
     #[arg(long)]
     pub check_config: bool,
 
+    /// Print the manual's page and end
+    #[arg(long, hide = true)]
+    pub man_page: bool,
+
     /// More messages: -v debug, -vv everything of borealisd's own
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -104,7 +104,10 @@ async fn send_events(
             return;
         }
     }
-    while follow {
+    if !follow {
+        return;
+    }
+    loop {
         match next.recv().await {
             Ok(event) if wanted(&event) => {
                 if sender.send(Ok(convert_event(&event))).await.is_err() {

@@ -105,7 +105,7 @@ impl SignIn {
             });
         }
         let account = self.broker.account_of(&token, GIVEN).await?.email;
-        let (keeping, kept) = match self.into_keychain(&token, keep).await {
+        let (keeping, kept) = match self.keep_in_keychain(&token, keep).await {
             Ok(()) => (Keeping::InKeychain, KeptWhere::Keychain),
             Err(because) => {
                 let path = self.store.path().display().to_string();
@@ -186,7 +186,7 @@ impl SignIn {
 
     /// # Errors
     /// Why not, where it was to be.
-    async fn into_keychain(
+    async fn keep_in_keychain(
         &self,
         token: &SecretString,
         keep: KeepIn,

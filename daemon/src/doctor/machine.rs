@@ -10,8 +10,8 @@ use rustix::{
 use super::{Doctor, Report};
 use crate::config::Config;
 
-/// What a connection takes: the client's socket and, at most, a tunnel's.
-const DESCRIPTORS_EACH: u64 = 2;
+/// What a connection takes at most.
+const DESCRIPTORS_EACH: u64 = 3;
 /// What the daemon takes without connections.
 const DESCRIPTORS_FIXED: u64 = 64;
 /// By how much clocks may differ before anything that is dated looks odd, in seconds.
