@@ -128,10 +128,11 @@ async fn probe(
 ) -> Result<(), Cause> {
     let server = &lease.credential.server;
     let channel = tunnel.reserve().open(server).await?;
-    let startup = StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
-        .map_err(|error| Cause::Internal {
-            detail: error.to_string(),
-        })?;
+    let startup =
+        StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
+            .map_err(|error| Cause::Internal {
+                detail: error.to_string(),
+            })?;
     match timeout(
         LOGIN_LIMIT,
         postgres::log_in(channel, upstream_tls, &lease.credential, &startup),

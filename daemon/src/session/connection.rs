@@ -5,14 +5,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    io::AsyncReadExt as _,
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Counters, Limits,
-    splice::splice,
+    ending::{AtIdle, Ending},
+    logins::{Login, Logins},
+    splice::{Splice, Stopped},
     tunnels::{Gate, Tunnels},
 };
 use crate::{
@@ -20,9 +23,9 @@ use crate::{
     machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
     postgres::{
-        self, Authenticated, CancelRequest, ClientError, Greeting, LocalAuth, LocalTls, LoggedIn,
-        LoginError, MaybeTls, ScramVerifier, StartupParameters, Stream, TlsOffer, UpstreamTls,
-        refusal,
+        self, Authenticated, CancelRequest, ClientError, Dialogue, Greeting, LocalAuth, LocalTls,
+        LoggedIn, LoginError, MaybeTls, Rewound, ScramVerifier, StartupParameters, Stream,
+        TlsOffer, UpstreamTls, refusal,
     },
     ssh::{ChannelStream, Closing},
 };
@@ -31,13 +34,19 @@ use crate::{
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// A cancel request is answered by closing; a server that doesn't isn't waited for.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// Clients that haven't logged in yet, for each session.
-const MAX_LOGINS: usize = 100;
 /// Renewals one log-in asks for before it gives up: more means that another machine of the
 /// user renews as fast.
 const MAX_RENEWALS: u32 = 5;
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
+/// What is left in a tunnel that has ended is passed on within this time.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
+/// A channel's end and its tunnel's are seen so far apart at most.
+const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
+/// An idle moment that lasts this long isn't one between two statements of a script.
+const LASTING: Duration = Duration::from_secs(1);
+/// How `pg_isready` names itself, unless it is told otherwise.
+const PROBE: &[u8] = b"pg_isready";
 
 /// What all connections of a session share.
 pub(super) struct Gateway {
@@ -55,13 +64,12 @@ pub(super) struct Gateway {
     pub(super) nudges: mpsc::Sender<Nudge>,
     pub(super) slots: Slots,
     pub(super) tasks: TaskTracker,
-    /// Ends every connection.
-    pub(super) cut: CancellationToken,
+    pub(super) ending: Ending,
 }
 
 /// How many connections there may be.
 pub(super) struct Slots {
-    logins: Arc<Semaphore>,
+    logins: Arc<Logins>,
     connections: Arc<Semaphore>,
 }
 
@@ -91,54 +99,53 @@ enum Refused {
 
 /// Serves a client on a task of its own.
 pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
-    // Over the limit the client gets a plain close: it hasn't said a word yet, and an answer
-    // would take the very slot that is missing.
-    let Ok(login) = Arc::clone(&gateway.slots.logins).try_acquire_owned() else {
-        tracing::warn!(session = %gateway.name, limit = MAX_LOGINS, "too many clients that haven't logged in; one was closed");
-        return;
-    };
+    let login = gateway.slots.logins.admit(&gateway.name);
     let gateway = Arc::clone(gateway);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
-        let cut = gateway.cut.clone();
-        let serving = async {
-            match gateway.mode {
-                Mode::Managed => managed(stream, peer, &gateway, login).await,
-                Mode::Passthrough => passthrough(stream, &gateway, login).await,
-            }
+        let mut ending = gateway.ending.follow();
+        let opening = tokio::select! {
+            opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
+            () = login.sent_away() => return,
+            _ = ending.now() => return,
         };
-        cut.run_until_cancelled(serving).await;
+        drop(login);
+        match opening {
+            Ok(Ok(Opening::Managed(client))) => managed(*client, &gateway).await,
+            Ok(Ok(Opening::Passthrough(stream))) => passthrough(stream, &gateway).await,
+            Ok(Ok(Opening::Done)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(session = %gateway.name, %error, "a client did not get in");
+            }
+            Err(_) => {
+                tracing::debug!(session = %gateway.name, "a client's log-in took too long");
+            }
+        }
     });
 }
 
-type Slot = OwnedSemaphorePermit;
+/// What a connection came to once its client had spoken.
+enum Opening<S> {
+    /// A client that has been let in.
+    Managed(Box<Authenticated<Rewound<S>>>),
+    /// One whose bytes aren't the daemon's to understand.
+    Passthrough(Rewound<S>),
+    /// A client that has got what it came for, or has gone.
+    Done,
+}
 
-async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slot) {
+async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
     let name = &gateway.name;
-    let mut client = match timeout(LOGIN_LIMIT, gateway.admit(stream, peer)).await {
-        Ok(Ok(Some(client))) => client,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            tracing::debug!(session = %name, %error, "a client did not get in");
-            return;
-        }
-        Err(_) => {
-            tracing::debug!(session = %name, "a client's log-in took too long");
-            return;
-        }
-    };
-    drop(login);
-    let Ok(_slot) = Arc::clone(&gateway.slots.connections).try_acquire_owned() else {
-        let limit = gateway.limits.max_connections;
-        return client
-            .refuse(&Cause::TooManyConnections { limit }, name)
-            .await;
+    let Ok(_slot) = gateway.slots.take() else {
+        return client.refuse(&gateway.too_many(), name).await;
     };
     let startup = client.startup().clone();
+    let mut ending = gateway.ending.follow();
     let reached = tokio::select! {
         reached = gateway.log_in(&startup) => reached,
         // Nothing more is done for a client that has stopped waiting.
         () = client.left() => return,
+        cause = ending.now() => Err(cause.into()),
     };
     match reached {
         Ok(Reached {
@@ -150,7 +157,8 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
             let Ok(mut client) = client.finish(&greeting).await else {
                 return;
             };
-            gateway.splice(&mut client, stream, &tunnel).await;
+            let dialogue = Some(Dialogue::new());
+            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
             tracing::info!(session = %name, %cause, "a client was refused");
@@ -160,21 +168,21 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
     }
 }
 
-async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
+async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
     let name = &gateway.name;
-    let slot = Arc::clone(&gateway.slots.connections).try_acquire_owned();
-    let reached = match slot {
-        Ok(slot) => gateway.reach().await.map(|channel| (channel, slot)),
-        Err(_) => Err(Cause::TooManyConnections {
-            limit: gateway.limits.max_connections,
-        }),
+    let mut ending = gateway.ending.follow();
+    let reached = match gateway.slots.take() {
+        Ok(slot) => tokio::select! {
+            channel = gateway.reach() => channel.map(|channel| (channel, slot)),
+            cause = ending.now() => Err(cause),
+        },
+        Err(_) => Err(gateway.too_many()),
     };
     match reached {
         Ok((channel, _slot)) => {
-            drop(login);
             let _counting = gateway.counters.connection();
             let tunnel = channel.tunnel().closing();
-            gateway.splice(&mut stream, channel, &tunnel).await;
+            gateway.splice(&mut stream, channel, None, &tunnel).await;
         }
         Err(cause) => {
             tracing::info!(session = %name, %cause, "a client was refused");
@@ -189,15 +197,42 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
 impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            logins: Arc::new(Semaphore::new(MAX_LOGINS)),
+            logins: Arc::default(),
             connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
         }
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        Arc::clone(&self.connections).try_acquire_owned()
     }
 }
 
 // === impl Gateway ===
 
 impl Gateway {
+    /// Waits for the client to speak, and lets it in where that is the daemon's to do.
+    async fn open<S: Stream>(
+        &self,
+        mut stream: S,
+        peer: Peer,
+        login: &Login,
+    ) -> Result<Opening<S>, ClientError> {
+        let mut first = [0];
+        match stream.read(&mut first).await {
+            Ok(0) => return Ok(Opening::Done),
+            Ok(_) => login.has_spoken(),
+            Err(error) => return Err(ClientError::Lost(error)),
+        }
+        let stream = Rewound::new(Bytes::copy_from_slice(&first), stream);
+        match self.mode {
+            Mode::Passthrough => Ok(Opening::Passthrough(stream)),
+            Mode::Managed => Ok(match self.admit(stream, peer).await? {
+                Some(client) => Opening::Managed(Box::new(client)),
+                None => Opening::Done,
+            }),
+        }
+    }
+
     /// Lets a client in, or does what else it came for.
     async fn admit<S: Stream>(
         &self,
@@ -214,6 +249,14 @@ impl Gateway {
             Peer::Unix { uid, .. } => (TlsOffer::Declined, LocalAuth::OtherUser { uid }),
         };
         match postgres::greet(stream, &offer).await? {
+            // It asks for no more than an answer, and takes a question for "yes".
+            Greeting::Startup(client)
+                if client.startup().get("application_name") == Some(PROBE)
+                    && *self.tunnels.gate().borrow() != Gate::Open =>
+            {
+                client.refuse_with(&refusal::not_ready(&self.name)).await;
+                Ok(None)
+            }
             Greeting::Startup(client) => client.authenticate(&self.name, auth).await.map(Some),
             Greeting::Cancel(request, _until_done) => {
                 self.cancel(&request).await;
@@ -223,16 +266,71 @@ impl Gateway {
         }
     }
 
-    async fn splice<C: Stream, D: Stream>(&self, client: &mut C, database: D, tunnel: &Closing) {
-        tokio::select! {
-            ended = splice(client, database, &self.counters) => {
-                if let Err(error) = ended {
-                    tracing::debug!(session = %self.name, %error, "a connection broke");
-                }
+    /// Joins client and database until one of them ends it, their tunnel does, or the
+    /// session; in the latter cases the client is told where the protocol allows it.
+    async fn splice<C: Stream, D: Stream>(
+        &self,
+        client: &mut C,
+        database: D,
+        dialogue: Option<Dialogue>,
+        tunnel: &Closing,
+    ) {
+        let mut splice = Splice::new(client, database, dialogue, &self.counters);
+        let (mut ending, mut at_idle) = (self.ending.follow(), self.ending.follow());
+        let cause = tokio::select! {
+            stopped = splice.run() => return self.part(splice, stopped, tunnel).await,
+            cause = tunnel.closed() => Err(cause),
+            cause = ending.now() => Ok(cause),
+            (which, cause) = at_idle.at_idle() => tokio::select! {
+                stopped = run_until(&mut splice, which) => match stopped {
+                    Stopped::Idle => Ok(cause),
+                    stopped => return self.part(splice, stopped, tunnel).await,
+                },
+                cause = tunnel.closed() => Err(cause),
+                cause = ending.now() => Ok(cause),
+            },
+        };
+        let cause = match cause {
+            Ok(cause) => cause,
+            Err(lost) => {
+                // What was received before the line broke is the client's.
+                let _ = timeout(LEFTOVER_LIMIT, splice.run()).await;
+                lost
             }
-            cause = tunnel.closed() => {
-                tracing::debug!(session = %self.name, %cause, "a connection ended with its tunnel");
-            }
+        };
+        tracing::info!(session = %self.name, %cause, "a connection was ended");
+        splice.tell(&refusal::farewell(&cause, &self.name)).await;
+    }
+
+    /// Ends a connection of which one side has ended.
+    async fn part<C: Stream, D: Stream>(
+        &self,
+        splice: Splice<'_, C, D>,
+        stopped: Stopped,
+        tunnel: &Closing,
+    ) {
+        let (ended_by_client, error) = match stopped {
+            Stopped::Client(error) => (true, error),
+            Stopped::Database(error) => (false, error),
+            Stopped::Idle => (false, None),
+        };
+        if let Some(error) = error {
+            tracing::debug!(session = %self.name, ended_by_client, %error, "a connection broke");
+        }
+        // A channel ends with its tunnel, and may be seen to end first.
+        if !ended_by_client
+            && !splice.was_announced()
+            && let Ok(cause) = timeout(TUNNEL_NOTICE, tunnel.closed()).await
+        {
+            tracing::info!(session = %self.name, %cause, "a connection was ended");
+            return splice.tell(&refusal::farewell(&cause, &self.name)).await;
+        }
+        splice.close().await;
+    }
+
+    fn too_many(&self) -> Cause {
+        Cause::TooManyConnections {
+            limit: self.limits.max_connections,
         }
     }
 
@@ -395,6 +493,22 @@ impl Gateway {
 impl From<Cause> for Refused {
     fn from(cause: Cause) -> Self {
         Self::Because(cause)
+    }
+}
+
+/// Copies until the connection ends, or is idle in the way that is wanted.
+async fn run_until<C: Stream, D: Stream>(splice: &mut Splice<'_, C, D>, which: AtIdle) -> Stopped {
+    loop {
+        match splice.run_until_idle().await {
+            Stopped::Idle if which == AtIdle::Lasting => {}
+            stopped => return stopped,
+        }
+        let asked = splice.asked();
+        match timeout(LASTING, splice.run()).await {
+            Ok(stopped) => return stopped,
+            Err(_) if splice.is_idle() && splice.asked() == asked => return Stopped::Idle,
+            Err(_) => {}
+        }
     }
 }
 

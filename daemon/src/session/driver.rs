@@ -7,14 +7,15 @@ use rand::RngExt as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
     attempt::{Attempt, Dialer, Proven, database_key},
     connection::{Gateway, Slots},
+    ending::{AtIdle, Ending},
     listener,
     tunnels::{Gate, Tunnels},
 };
@@ -60,8 +61,17 @@ pub enum Command {
     Rotate(oneshot::Sender<Result<(), Cause>>),
     /// A reason to try now.
     Nudge(Nudge),
-    /// Take no more connections, give the open ones this long, and end.
-    Close(Duration),
+    /// Take no more connections, let the open ones end, and end.
+    Close(Farewell),
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// What clients are told.
+    pub cause: Cause,
+    /// What open connections get at most.
+    pub grace: Duration,
 }
 
 /// The longest sleep: due times are checked against clocks that count suspend, and the
@@ -172,7 +182,7 @@ impl Driver {
             nudges: nudge,
             slots: Slots::new(environment.limits),
             tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
+            ending: Ending::new(),
         });
         Self {
             spec,
@@ -203,16 +213,18 @@ impl Driver {
                 listener::unix(&endpoint.unix, &gateway)
             );
         });
-        let grace = self.work(&mut commands).await;
+        let farewell = self.work(&mut commands).await;
+        // Meanwhile clients that come are told why they can't stay.
+        let cause = self.drain(farewell, &mut commands).await;
         // Aborting drops the endpoint: the port is free and the socket gone when it is joined.
         accepting.abort();
         let _ = accepting.await;
-        self.drain(grace).await;
+        self.cut(cause).await;
         tracing::info!(session = %name, "session closed");
     }
 
-    /// Runs until the session is to be closed; answers the grace of its connections.
-    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Duration {
+    /// Runs until the session is to be closed; answers how.
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Farewell {
         let mut attempt = self.first.take().map(|action| self.begin(action));
         let mut lost = self.tunnels.lost();
         let mut steps = self.step.subscribe();
@@ -227,8 +239,8 @@ impl Driver {
                         Event::RotationDue
                     }
                     Some(Command::Nudge(nudge)) => Event::Nudged(nudge),
-                    Some(Command::Close(grace)) => return grace,
-                    None => return Duration::ZERO,
+                    Some(Command::Close(farewell)) => return farewell,
+                    None => return Farewell { cause: Cause::DaemonStopping, grace: Duration::ZERO },
                 },
                 outcome = finished(&mut attempt) => {
                     attempt = None;
@@ -390,18 +402,48 @@ impl Driver {
             && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
     }
 
-    /// Gives open connections their grace, then ends them.
-    async fn drain(&mut self, grace: Duration) {
+    /// Lets open connections end where it does no harm, as long as their grace lasts; answers
+    /// why those that are left are ended.
+    async fn drain(&mut self, farewell: Farewell, commands: &mut mpsc::Receiver<Command>) -> Cause {
         self.life.handle(Event::Close, Clock::now(), 0.0);
         self.publish();
-        self.tunnels.shut(Gate::Refuse(Cause::SessionClosing));
         self.tunnels.close();
-        let tasks = &self.gateway.tasks;
-        tasks.close();
-        if timeout(grace, tasks.wait()).await.is_err() {
-            self.gateway.cut.cancel();
-            tasks.wait().await;
+        self.gateway.tasks.close();
+        let tasks = self.gateway.tasks.clone();
+        let Farewell { mut cause, grace } = farewell;
+        let mut end = Instant::now() + grace;
+        loop {
+            self.tunnels.shut(Gate::Refuse(cause.clone()));
+            // Who opened the session for a time wants it closed at the end of that; who
+            // closes it wants its clients to finish.
+            let which = match cause {
+                Cause::SessionExpired => AtIdle::Next,
+                _ => AtIdle::Lasting,
+            };
+            self.gateway.ending.at_idle(which, cause.clone());
+            tokio::select! {
+                () = tasks.wait() => return cause,
+                () = sleep_until(end) => return cause,
+                command = commands.recv() => match command {
+                    // Whoever is in a greater hurry decides.
+                    Some(Command::Close(other)) if Instant::now() + other.grace < end => {
+                        cause = other.cause;
+                        end = Instant::now() + other.grace;
+                    }
+                    Some(Command::Rotate(reply)) => {
+                        let _ = reply.send(Err(Cause::SessionClosing));
+                    }
+                    Some(Command::Close(_) | Command::Nudge(_)) => {}
+                    None => return Cause::DaemonStopping,
+                },
+            }
         }
+    }
+
+    /// Ends what is left.
+    async fn cut(&mut self, cause: Cause) {
+        self.gateway.ending.now(cause);
+        self.gateway.tasks.wait().await;
         for reply in self.waiting_for_rotation.drain(..) {
             let _ = reply.send(Err(Cause::SessionClosing));
         }

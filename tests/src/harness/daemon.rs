@@ -33,7 +33,11 @@ pub(super) fn binary(name: &str) -> PathBuf {
         dir.pop();
     }
     let path = dir.join(name);
-    assert!(path.exists(), "{} is missing: `cargo build --workspace --bins`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo build --workspace --bins`",
+        path.display()
+    );
     path
 }
 
@@ -50,7 +54,9 @@ impl Daemon {
         let notify = home.join("notify");
         let _ = fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).expect("a notify socket");
-        ready.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        ready
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
         let child = Command::new(binary("borealisd"))
             .env_clear()
             .envs(environment.iter().cloned())
@@ -62,7 +68,10 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .expect("the daemon can be started");
-        let mut daemon = Self { child: Some(child), socket: home.join("run/borealis/control.sock") };
+        let mut daemon = Self {
+            child: Some(child),
+            socket: home.join("run/borealis/control.sock"),
+        };
         daemon.wait_until_ready(&ready, home);
         daemon
     }
@@ -100,12 +109,20 @@ impl Daemon {
     ) -> Session {
         let last = std::cell::RefCell::new(Vec::new());
         let waiting = async {
-            let channel = borealis_proto::connect::connect(self.socket.clone()).await.expect("a channel");
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
             let mut client = SessionServiceClient::new(channel);
-            let mut stream =
-                client.watch_sessions(WatchSessionsRequest {}).await.expect("a stream").into_inner();
+            let mut stream = client
+                .watch_sessions(WatchSessionsRequest {})
+                .await
+                .expect("a stream")
+                .into_inner();
             while let Some(change) = stream.message().await.expect("a change") {
-                let found = change.sessions.iter().find(|known| known.name == session && wanted(known));
+                let found = change
+                    .sessions
+                    .iter()
+                    .find(|known| known.name == session && wanted(known));
                 if let Some(found) = found {
                     return found.clone();
                 }
@@ -124,9 +141,14 @@ impl Daemon {
     /// All sessions, now.
     pub fn sessions(&self, sandbox: &Sandbox) -> Vec<Session> {
         sandbox.block_on(async {
-            let channel = borealis_proto::connect::connect(self.socket.clone()).await.expect("a channel");
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
             let mut client = SessionServiceClient::new(channel);
-            let listed = client.list_sessions(ListSessionsRequest {}).await.expect("a list");
+            let listed = client
+                .list_sessions(ListSessionsRequest {})
+                .await
+                .expect("a list");
             listed.into_inner().sessions
         })
     }
@@ -150,7 +172,9 @@ impl Daemon {
         let mut child = self.child.take()?;
         // It may have ended by itself.
         let _ = kill_process(Pid::from_child(&child), signal);
-        run::wait(&mut child).expect("the daemon ends in time").code()
+        run::wait(&mut child)
+            .expect("the daemon ends in time")
+            .code()
     }
 }
 

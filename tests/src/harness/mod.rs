@@ -45,7 +45,10 @@ impl Desk {
 
     /// With a daemon that runs, before a sandbox with OpenSSH's `sshd` as its bastion.
     pub fn with_sshd() -> Self {
-        Self::before(Options { bastion: BastionKind::Sshd, ..Options::default() })
+        Self::before(Options {
+            bastion: BastionKind::Sshd,
+            ..Options::default()
+        })
     }
 
     /// With a daemon that runs, before such a sandbox.
@@ -59,7 +62,10 @@ impl Desk {
     pub fn without_daemon(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
         // Paths of Unix sockets are short: the system's temporary directory may not be.
-        let home = tempfile::Builder::new().prefix("bd").tempdir_in("/tmp").expect("a home");
+        let home = tempfile::Builder::new()
+            .prefix("bd")
+            .tempdir_in("/tmp")
+            .expect("a home");
         let mut environment = sandbox.environment();
         let path = |name: &str| home.path().join(name).display().to_string();
         fs::create_dir(home.path().join("run")).expect("a runtime directory");
@@ -74,7 +80,12 @@ impl Desk {
             ("LC_ALL".into(), "C.UTF-8".into()),
             ("TZ".into(), "UTC".into()),
         ]);
-        Self { sandbox, daemon: None, environment, home }
+        Self {
+            sandbox,
+            daemon: None,
+            environment,
+            home,
+        }
     }
 
     /// Sets a variable for everything that is run from now on.
@@ -167,7 +178,9 @@ impl Desk {
 
     /// Runs psql without the user's own settings; rows only, unaligned.
     pub fn psql(&self, database: &str, sql: &str) -> Outcome {
-        self.run("psql").args(&["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, database]).outcome()
+        self.run("psql")
+            .args(&["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, database])
+            .outcome()
     }
 
     /// Runs psql, which must succeed; what it printed without the last line break.
@@ -190,14 +203,23 @@ impl Desk {
     pub fn leave(mut self) {
         let passwords = self.local_passwords();
         if self.daemon.is_some() {
-            assert_eq!(self.stop_daemon(), Some(0), "the daemon's exit code\n{}", self.tail());
+            assert_eq!(
+                self.stop_daemon(),
+                Some(0),
+                "the daemon's exit code\n{}",
+                self.tail()
+            );
         }
         let grants = self.sandbox.stats().grants;
         assert_eq!(grants.outstanding, 0, "grants left behind: {grants:?}");
         let log = self.log();
         let secrets = self.sandbox.secrets();
-        let secrets = secrets.iter().map(|secret| (secret.kind.as_str(), secret.value.as_str()));
-        let local = passwords.iter().map(|password| ("local password", password.as_str()));
+        let secrets = secrets
+            .iter()
+            .map(|secret| (secret.kind.as_str(), secret.value.as_str()));
+        let local = passwords
+            .iter()
+            .map(|password| ("local password", password.as_str()));
         for (kind, value) in secrets.chain(local) {
             assert!(!log.contains(value), "a {kind} is in the log");
         }
@@ -227,7 +249,9 @@ impl Desk {
         use std::os::unix::fs::PermissionsExt as _;
         let mut dirs = vec![self.path("state/borealis"), self.path("run/borealis")];
         while let Some(dir) = dirs.pop() {
-            let Ok(entries) = fs::read_dir(&dir) else { continue };
+            let Ok(entries) = fs::read_dir(&dir) else {
+                continue;
+            };
             for entry in entries.flatten() {
                 let path = entry.path();
                 let mode = entry.metadata().expect("metadata").permissions().mode();

@@ -38,8 +38,14 @@ pub struct Outcome {
 impl Run {
     pub(super) fn new(program: &Path, environment: &[(String, String)], dir: &Path) -> Self {
         let mut command = Command::new(program);
-        command.env_clear().envs(environment.iter().cloned()).current_dir(dir);
-        Self { command, input: Vec::new() }
+        command
+            .env_clear()
+            .envs(environment.iter().cloned())
+            .current_dir(dir);
+        Self {
+            command,
+            input: Vec::new(),
+        }
     }
 
     /// Adds arguments.
@@ -114,7 +120,10 @@ impl Outcome {
     pub fn expect_failure(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");
         for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not said: {self:#?}");
+            assert!(
+                self.stderr.contains(word),
+                "{word:?} is not said: {self:#?}"
+            );
         }
     }
 }
