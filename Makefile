@@ -1,7 +1,7 @@
 # Short ways to what tests/scripts and cargo do. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test build lint setup install uninstall
+.PHONY: help demo sandbox test bench build lint setup install uninstall
 
 # rustup puts cargo here, which is not on everyone's PATH.
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -20,6 +20,10 @@ sandbox: setup ## A shell with the sandbox and a daemon running, to play with
 test: setup ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
 	cargo build --workspace --bins
 	cargo test --workspace
+
+bench: setup ## Compare with ssh -L, over lines with and without delay (as root; takes long)
+	cargo build --release --workspace --bins
+	target/release/borealis-bench $(BENCH_ARGS)
 
 build: ## Debug binaries in target/debug
 	@tests/scripts/setup build

@@ -5,7 +5,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let descriptors = protox::compile(["borealis/control/v1/control.proto"], ["."])?;
+    let files = [
+        "borealis/control/v1/control.proto",
+        "borealis/control/v1/addons.proto",
+    ];
+    let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

@@ -2,10 +2,16 @@
 //! is the contract with scripts, those written for `heroku borealis-pg:…` included, so
 //! names and short forms are only ever added.
 
+pub(crate) mod addons;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+use self::addons::{
+    ExtensionsArgs, InfoArgs, IntegrationsArgs, RestoreCommandArgs, UpgradeCommandArgs, UsersArgs,
+};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -173,6 +179,48 @@ PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code i
         group = ArgGroup::new("what").multiple(false)
     )]
     Run(RunArgs),
+    /// List, install and remove PostgreSQL extensions
+    #[command(after_help = "Examples:
+  borealisctl extensions sushi
+  borealisctl extensions install sushi postgis
+  borealisctl extensions install sushi hstore_plperl --recursive
+  borealisctl extensions remove sushi uuid-ossp")]
+    Extensions(ExtensionsArgs),
+    /// List and reset database users
+    #[command(after_help = "Examples:
+  borealisctl users sushi
+  borealisctl users reset sushi
+
+Only active users are listed: the app's are always there, personal ones come with the first
+session of their owner and go with a reset.")]
+    Users(UsersArgs),
+    /// Show what an add-on is like
+    #[command(after_help = "Examples:
+  borealisctl info sushi
+  borealisctl info sushi -f json | jq .db_storage_usage_bytes
+  borealisctl info borealis-pg-hex-12345 --wait   until it is provisioned")]
+    Info(InfoArgs),
+    /// List, register and remove data integrations
+    #[command(after_help = "Examples:
+  borealisctl integrations sushi
+  borealisctl integrations register sushi --name etl ssh-ed25519 AAAAC3Nza...
+  borealisctl integrations remove sushi --name etl
+
+A data integration lets a third party's service (ETL, a data warehouse) in through an SSH
+tunnel, with credentials that stay.")]
+    Integrations(IntegrationsArgs),
+    /// Restore or clone a database into a new add-on
+    #[command(after_help = "Examples:
+  borealisctl restore capabilities sushi
+  borealisctl restore execute sushi --wait
+  borealisctl restore execute sushi --restore-to-time 2026-11-22T18:42:00-08:00")]
+    Restore(RestoreCommandArgs),
+    /// Upgrade PostgreSQL to its next major version
+    #[command(after_help = "Examples:
+  borealisctl upgrade info sushi
+  borealisctl upgrade execute sushi
+  borealisctl upgrade cancel sushi")]
+    Upgrade(UpgradeCommandArgs),
     /// Show how the daemon is
     #[command(after_help = "Examples:
   borealisctl status

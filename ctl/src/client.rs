@@ -2,6 +2,8 @@
 //! optional wrappers, failures in the user's words. Also knows why no daemon can be
 //! reached, and how to start one. Decides nothing and prints nothing.
 
+mod addons;
+
 use std::{
     io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
@@ -12,7 +14,7 @@ use borealis_proto::{
     API_VERSION, connect,
     paths::Paths,
     v1::{
-        self, daemon_service_client::DaemonServiceClient,
+        self, addon_service_client::AddonServiceClient, daemon_service_client::DaemonServiceClient,
         session_service_client::SessionServiceClient,
     },
 };
@@ -25,6 +27,7 @@ use crate::failure::{Exit, Failure, reason};
 pub(crate) struct Client {
     sessions: SessionServiceClient<Channel>,
     daemon: DaemonServiceClient<Channel>,
+    addons: AddonServiceClient<Channel>,
 }
 
 /// A session and what a client needs beside it. Not `Debug`: it holds secrets.
@@ -60,7 +63,8 @@ impl Client {
         };
         Ok(Self {
             sessions: SessionServiceClient::new(channel.clone()),
-            daemon: DaemonServiceClient::new(channel),
+            daemon: DaemonServiceClient::new(channel.clone()),
+            addons: AddonServiceClient::new(channel),
         })
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Exit {
 pub(crate) struct Failure {
     /// What the process ends with.
     pub(crate) exit: Exit,
+    /// The daemon's machine-readable word for it; empty where it isn't the daemon's.
+    pub(crate) code: String,
     /// One sentence: what failed, and for what.
     pub(crate) message: String,
     /// Further lines of the database, printed below the sentence.
@@ -91,6 +93,7 @@ impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
+            code: String::new(),
             message: message.into(),
             details: Vec::new(),
             hint: None,
@@ -175,10 +178,11 @@ impl From<v1::Failure> for Failure {
         Self {
             exit: Exit::of_class(class),
             message: if message.is_empty() {
-                told.code
+                told.code.clone()
             } else {
                 message
             },
+            code: told.code,
             details: Vec::new(),
             hint: (!hint.is_empty()).then_some(hint),
         }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     let parsed = Cli::command()
         .color(colour)
-        .try_get_matches()
+        .try_get_matches_from(args::addons::without_colons(std::env::args_os()))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -3,6 +3,7 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -114,6 +114,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let stop_serving = CancellationToken::new();
     let services = Services {
         sessions: sessions.clone(),
+        broker: Arc::clone(&broker),
         about,
         reloader: Arc::clone(&reloader),
         shutdown: shutdown.clone(),

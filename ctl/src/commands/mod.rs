@@ -2,18 +2,26 @@
 
 mod close;
 mod completions;
+mod confirm;
 mod env;
+mod extensions;
+mod info;
+mod integrations;
 mod list;
 mod open;
 mod psql;
 mod reload;
+mod restore;
 mod rotate;
 mod run;
 mod show;
 mod shutdown;
 mod status;
 mod target;
+mod upgrade;
 mod url;
+mod users;
+mod wait;
 
 use std::{path::Path, time::Duration};
 
@@ -69,6 +77,12 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Rotate(args) => rotate::run(context, &args).await,
         Command::Psql(args) => psql::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,
+        Command::Extensions(args) => extensions::run(context, args).await,
+        Command::Users(args) => users::run(context, args).await,
+        Command::Info(args) => info::run(context, &args).await,
+        Command::Integrations(args) => integrations::run(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Upgrade(args) => upgrade::run(context, args).await,
         Command::Status => status::run(context).await,
         Command::Reload => reload::run(context).await,
         Command::Shutdown => shutdown::run(context).await,

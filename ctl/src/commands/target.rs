@@ -25,6 +25,20 @@ pub(crate) fn one(args: &TargetArgs) -> Result<v1::Target, Failure> {
     Ok(target)
 }
 
+/// One target of a command whose parts may stand on either side of its action:
+/// `extensions --app sushi install postgis`.
+///
+/// # Errors
+/// As [`one`].
+pub(crate) fn merged(outer: TargetArgs, inner: &TargetArgs) -> Result<v1::Target, Failure> {
+    let inner = inner.clone();
+    one(&TargetArgs {
+        target: inner.target.or(outer.target),
+        app: inner.app.or(outer.app),
+        addon: inner.addon.or(outer.addon),
+    })
+}
+
 /// Several targets; none where all were asked for.
 ///
 /// # Errors

@@ -1,16 +1,26 @@
 //! The only place that prints. Results go to standard output in the chosen format; notes,
 //! warnings, failures and the spinner to standard error.
 
+pub(crate) mod addon;
 pub(crate) mod csv;
 pub(crate) mod daemon;
+mod extensions;
+mod integrations;
 pub(crate) mod json;
+mod progress;
+mod prompt;
 pub(crate) mod quote;
+mod record;
+mod restore;
 pub(crate) mod result_set;
 mod screen;
 pub(crate) mod session;
+mod size;
 mod spinner;
 mod table;
 mod time;
+mod upgrade;
+mod users;
 pub(crate) mod yaml;
 
 use std::{

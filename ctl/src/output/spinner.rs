@@ -23,6 +23,13 @@ impl Spinner {
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(Some(bar))
     }
+
+    /// Says something else from now on.
+    pub(crate) fn say(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
 }
 
 impl Drop for Spinner {

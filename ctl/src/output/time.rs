@@ -1,11 +1,17 @@
 //! Times, as programs and as people read them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 /// RFC 3339 in UTC, to the second. `None` where the daemon sent no time, or none that exists.
 pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let time = timestamp(time?)?;
     Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// In the user's own zone: `2026-11-22 15:15:00 CET`.
+pub(crate) fn local(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    let zoned = timestamp(time?)?.to_zoned(TimeZone::system());
+    Some(zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
 }
 
 /// How long ago `time` was: `12s`, `3m`, `2h05m`, `4d`.

@@ -52,6 +52,12 @@ pub(super) fn status(cause: &Cause) -> Status {
     Status::with_details(code, failure.message, details.into())
 }
 
+/// The same for a request that is answered with it, which the log tells too.
+pub(super) fn refused(cause: Cause) -> Status {
+    tracing::info!(%cause, "a request was refused");
+    status(&cause)
+}
+
 /// A cause as the API shows it.
 pub(super) fn failure(cause: &Cause) -> v1::Failure {
     let row = cause.row();
@@ -229,7 +235,7 @@ fn role(role: v1::Role) -> Role {
     }
 }
 
-fn access(access: v1::Access) -> Access {
+pub(super) fn access(access: v1::Access) -> Access {
     match access {
         v1::Access::ReadWrite => Access::ReadWrite,
         v1::Access::ReadOnly | v1::Access::Unspecified => Access::ReadOnly,

@@ -1,6 +1,7 @@
 //! The control API on its Unix socket. The only importer of tonic: requests become calls of
 //! the supervisor's handle, causes become statuses.
 
+mod addons;
 mod convert;
 mod daemon;
 mod sessions;
@@ -9,7 +10,8 @@ mod socket;
 use std::sync::Arc;
 
 use borealis_proto::v1::{
-    daemon_service_server::DaemonServiceServer, session_service_server::SessionServiceServer,
+    addon_service_server::AddonServiceServer, daemon_service_server::DaemonServiceServer,
+    session_service_server::SessionServiceServer,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -17,12 +19,14 @@ use tonic::transport::Server;
 pub use daemon::About;
 pub use socket::{ClaimError, Socket};
 
-use crate::{reload::Reloader, supervisor};
+use crate::{credential::Broker, reload::Reloader, supervisor};
 
 /// What the API is served from.
 pub struct Services {
     /// The sessions.
     pub sessions: supervisor::Handle,
+    /// Asks the provider about add-ons.
+    pub broker: Arc<Broker>,
     /// Facts of this process.
     pub about: About,
     /// Reads config and token again.
@@ -55,17 +59,25 @@ pub async fn serve(
     let session_service =
         SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
+    let addon_service = AddonServiceServer::new(addons::Addons::new(
+        Arc::clone(&services.broker),
+        services.sessions.clone(),
+    ));
     health
         .set_serving::<SessionServiceServer<sessions::Sessions>>()
         .await;
     health
         .set_serving::<DaemonServiceServer<daemon::Daemon>>()
         .await;
+    health
+        .set_serving::<AddonServiceServer<addons::Addons>>()
+        .await;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(socket.accept(connections));
     let served = Server::builder()
         .add_service(session_service)
         .add_service(daemon_service)
+        .add_service(addon_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)
         .add_service(reflection_builder().build_v1alpha()?)

@@ -10,11 +10,8 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status};
 
-use super::convert;
-use crate::{
-    model::Cause,
-    supervisor::{Handle, Opened, View},
-};
+use super::convert::{self, refused};
+use crate::supervisor::{Handle, Opened, View};
 
 /// Wait of a `UseSession` that names none.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
@@ -166,9 +163,4 @@ impl SessionService for Sessions {
 
 fn sessions(views: &[View]) -> Vec<v1::Session> {
     views.iter().map(convert::session).collect()
-}
-
-fn refused(cause: Cause) -> Status {
-    tracing::info!(%cause, "a request was refused");
-    convert::status(&cause)
 }

@@ -18,7 +18,7 @@ use super::{
     grant::{Grant, YOUNG},
     lease::{Leases, RotationInterval},
     resolve,
-    token::{Reading, TokenSources},
+    token::{Reading, Token, TokenSources},
 };
 use crate::{
     model::{
@@ -240,6 +240,18 @@ impl Broker {
         F: Future<Output = Result<T, Failure>>,
     {
         self.caller.with_grant(call, classify).await
+    }
+
+    /// Runs an operation of the Heroku API with the user's token, and once more where it is
+    /// refused and another one can be read.
+    ///
+    /// # Errors
+    /// The call's, or that there is no token.
+    pub async fn with_token<T, F>(&self, call: impl Fn(Arc<Token>) -> F) -> Result<T, Cause>
+    where
+        F: Future<Output = Result<T, Cause>>,
+    {
+        self.caller.with_token(call).await
     }
 
     /// The provider's APIs, for calls that need no lease.

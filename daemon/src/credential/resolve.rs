@@ -189,10 +189,7 @@ fn is_app(app: &AppRef, typed: &str) -> bool {
 
 /// Whether a 404 is about the app and not about the add-on in it.
 fn names_app(failure: &Failure) -> bool {
-    match failure {
-        Failure::Refused(refusal) => refusal.text("resource") == Some("app"),
-        Failure::RateLimited { .. } | Failure::Unavailable { .. } => false,
-    }
+    failure.text("resource") == Some("app")
 }
 
 fn resolved(addon: &Addon, attachment: Attachment, ambiguous_in_app: bool) -> Resolved {

@@ -3,8 +3,11 @@
 //! code, an ErrorResponse to a Postgres client. A new reason to fail is a variant and its
 //! row in [`Cause::row`].
 
+mod refusal;
+
 use std::{fmt, time::Duration};
 
+pub use self::refusal::Refusal;
 use super::{HostPort, SessionName};
 
 /// Why something failed. No variant holds a secret.
@@ -97,6 +100,16 @@ pub enum Cause {
         message: String,
         request_id: Option<String>,
     },
+    /// A call that changes something may have been carried out.
+    OutcomeUnknown {
+        /// What goes on after "whether".
+        doing: String,
+        detail: String,
+        /// The command that shows it.
+        look: Option<String>,
+    },
+    /// What the owner of an add-on wants of it can't be done.
+    Refused(Refusal),
 
     // The way to the database.
     NoNetwork,
@@ -417,7 +430,9 @@ impl Cause {
                 R::Slowly,
                 "57P03",
                 format!("add-on {addon} is undergoing a PostgreSQL major version upgrade"),
-                "try again when the upgrade is done",
+                &format!(
+                    "try again later, or run `borealisctl upgrade cancel {addon}` to cancel the upgrade process"
+                ),
             ),
 
             Self::RateLimited { retry_after } => row(
@@ -458,6 +473,22 @@ impl Cause {
                 },
                 "",
             ),
+            Self::OutcomeUnknown {
+                doing,
+                detail,
+                look,
+            } => row(
+                "outcome-unknown",
+                C::Operation,
+                R::Never,
+                "57P03",
+                format!("it is not known whether {doing}: {detail}"),
+                &match look {
+                    Some(command) => format!("see `borealisctl {command}` before asking again"),
+                    None => "look before asking again".to_owned(),
+                },
+            ),
+            Self::Refused(refusal) => refusal.row(),
 
             Self::NoNetwork => row(
                 "no-network",

@@ -7,7 +7,7 @@ pub mod name;
 pub mod session;
 pub mod target;
 
-pub use cause::{Cause, Class, Retry};
+pub use cause::{Cause, Class, Refusal, Retry};
 pub use credential::{DatabaseCredential, Generation, HostPort, Lease, SshCredential};
 pub use name::{NameError, SessionName};
 pub use session::{Access, Mode, Role};

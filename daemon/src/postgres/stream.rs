@@ -21,7 +21,7 @@ pub enum MaybeTls<S> {
 }
 
 /// A stream of which some bytes have been read that are to be read again: those by which a
-/// TLS handshake was recognised, or what a client sent before it was told that it is in.
+/// TLS handshake was recognised, or what a client sent before it might begin.
 #[derive(Debug)]
 pub struct Rewound<S> {
     again: Bytes,

@@ -37,6 +37,14 @@ pub enum Failure {
         /// What happened at the last attempt.
         detail: String,
     },
+    /// The answer to a call that must not be made twice is lost: it may have been carried
+    /// out.
+    Lost {
+        /// Which one.
+        api: Api,
+        /// What happened.
+        detail: String,
+    },
 }
 
 /// An answer with an error status.
@@ -81,7 +89,23 @@ impl Failure {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::RateLimited { .. } | Self::Unavailable { .. } => None,
+            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::Lost { .. } => None,
+        }
+    }
+
+    /// A refusal's text, such as the Borealis API's `resourceType`.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) => refusal.text(key),
+            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::Lost { .. } => None,
+        }
+    }
+
+    /// The same for a call that may have been carried out.
+    pub(super) fn lost(self) -> Self {
+        match self {
+            Self::Unavailable { api, detail } => Self::Lost { api, detail },
+            other => other,
         }
     }
 
@@ -133,6 +157,11 @@ impl Failure {
                 api: api.as_str(),
                 detail,
             },
+            Self::Lost { api, detail } => Cause::OutcomeUnknown {
+                doing: format!("the {api} did what it was asked"),
+                detail,
+                look: None,
+            },
         }
     }
 }
@@ -142,7 +171,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(refusal) => write!(f, "the {}: {refusal}", refusal.api),
             Self::RateLimited { api, .. } => write!(f, "the {api} answered 429, too many requests"),
-            Self::Unavailable { api, detail } => write!(f, "the {api}: {detail}"),
+            Self::Unavailable { api, detail } | Self::Lost { api, detail } => {
+                write!(f, "the {api}: {detail}")
+            }
         }
     }
 }

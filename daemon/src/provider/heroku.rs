@@ -4,18 +4,31 @@
 //! the API may still carry out.
 
 use reqwest::Method;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::{
     failure::Failure,
-    http::{Call, Http},
+    http::{Call, Http, Repeat},
     patience::Waiting,
     wire::{Account, Addon, Attachment, Authorization, ConfigVars},
 };
 
 /// The longest that an authorization lives when nobody removes it, in seconds.
 pub const AUTHORIZATION_LIFETIME: u32 = 180;
+
+/// An add-on to be made from another one.
+#[derive(Debug)]
+pub struct NewAddon<'a> {
+    /// With the service's name: `borealis-pg:x2-s100`.
+    pub plan: &'a str,
+    /// From the Borealis API, for the add-on to be restored.
+    pub restore_token: &'a SecretString,
+    /// ISO 8601; `None` for a clone.
+    pub restore_to_time: Option<&'a str>,
+    /// The attachment's name; `None` for Heroku's choice.
+    pub attachment: Option<&'a str>,
+}
 
 /// The API, with a user's token.
 #[derive(Clone, Copy)]
@@ -81,6 +94,20 @@ impl Heroku<'_> {
         self.http.list(&self.get(&["apps", app, "addons"])).await
     }
 
+    /// `POST /apps/{app}/addons`: buys an add-on, so it is never asked for twice.
+    pub async fn create_addon(&self, app: &str, new: &NewAddon<'_>) -> Result<Addon, Failure> {
+        let mut config = json!({ "restore-token": new.restore_token.expose_secret() });
+        if let Some(time) = new.restore_to_time {
+            config["restore-to-time"] = time.into();
+        }
+        let mut body = json!({ "plan": new.plan, "config": config });
+        if let Some(name) = new.attachment {
+            body["attachment"] = json!({ "name": name });
+        }
+        let call = self.call(Method::POST, &["apps", app, "addons"], Some(body));
+        self.http.json(&call.once()).await
+    }
+
     /// `GET /apps/{app}/config-vars`.
     pub async fn config_vars(&self, app: &str) -> Result<ConfigVars, Failure> {
         let call = self.get(&["apps", app, "config-vars"]);
@@ -110,6 +137,7 @@ impl<'a> Heroku<'a> {
             body,
             waiting: self.waiting,
             leaves: None,
+            repeat: Repeat::Freely,
         }
     }
 }

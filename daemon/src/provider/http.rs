@@ -61,6 +61,16 @@ pub(super) struct Call<'a> {
     pub(super) waiting: Waiting,
     /// What a lost answer leaves behind, for the log.
     pub(super) leaves: Option<&'static str>,
+    pub(super) repeat: Repeat,
+}
+
+/// What becomes of a call whose answer is lost, so that it may have been carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It is made again: doing it twice does no harm.
+    Freely,
+    /// It fails with [`Failure::Lost`]: doing it twice would do something else.
+    OnlyIfNotReached,
 }
 
 /// A usable answer.
@@ -86,6 +96,18 @@ enum Miss {
 enum Reached {
     No,
     Perhaps,
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    /// The same, but not to be made twice where it may have been carried out.
+    pub(super) fn once(self) -> Self {
+        Self {
+            repeat: Repeat::OnlyIfNotReached,
+            ..self
+        }
+    }
 }
 
 // === impl Http ===
@@ -185,10 +207,12 @@ impl Http {
         let mut failed = 0;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let missed = match self
-                .attempt(call, &url, range, patience.attempt.min(left))
-                .await
-            {
+            let limit = match call.repeat {
+                Repeat::Freely => patience.attempt.min(left),
+                // There is no second attempt to keep time for.
+                Repeat::OnlyIfNotReached => left,
+            };
+            let missed = match self.attempt(call, &url, range, limit).await {
                 Ok(answer) => match read(&answer) {
                     Ok(value) => return Ok(value),
                     Err(problem) => self.passing(
@@ -208,6 +232,10 @@ impl Http {
             };
             if let (Reached::Perhaps, Some(leaves)) = (reached, call.leaves) {
                 warn!(api = %self.api, path = url.path(), "{failure}; {leaves}");
+            }
+            if (reached, call.repeat) == (Reached::Perhaps, Repeat::OnlyIfNotReached) {
+                warn!(api = %self.api, method = %call.method, path = url.path(), "{failure}; it may have been done, so it is not asked again");
+                return Err(failure.lost());
             }
             failed += 1;
             if failed >= patience.attempts {
@@ -498,6 +526,7 @@ mod tests {
             body: None,
             waiting: Waiting::Somebody,
             leaves: None,
+            repeat: Repeat::Freely,
         })
         .map(|url| url.as_str().to_owned())
     }

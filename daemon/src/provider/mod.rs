@@ -20,7 +20,7 @@ pub use self::{
     borealis::Borealis,
     endpoints::{EndpointError, Endpoints},
     failure::{Api, Failure, Refusal},
-    heroku::Heroku,
+    heroku::{Heroku, NewAddon},
     patience::{Limits, Patience, Waiting},
 };
 

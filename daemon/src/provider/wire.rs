@@ -1,6 +1,8 @@
 //! The APIs' replies as they come. Unknown fields are ignored; a reply without a required
 //! one is no usable reply. Nothing here leaves `provider` and `credential`.
 
+pub mod addon;
+
 use std::{collections::HashMap, fmt};
 
 use secrecy::SecretString;

@@ -382,24 +382,34 @@ impl Driver {
         });
     }
 
+    /// Until the next moment at which something may be due.
     fn pause(&self) -> Duration {
         let now = Clock::now();
-        match self.life.retry_at() {
-            Some(at) => at.since(now).min(LONGEST_SLEEP),
-            None => LONGEST_SLEEP,
-        }
+        let attempt = self.life.retry_at().map(|at| at.since(now));
+        let rotation = self.rotates_at().map(|due| {
+            let left = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
+            let rest = self
+                .rotate_not_before
+                .map_or(Duration::ZERO, |at| at.since(now));
+            left.max(rest)
+        });
+        [attempt, rotation]
+            .into_iter()
+            .flatten()
+            .fold(LONGEST_SLEEP, Duration::min)
     }
 
     fn rotation_is_due(&self) -> bool {
-        let due = self
-            .status
-            .borrow()
-            .credential
-            .as_ref()
-            .and_then(|credential| credential.rotates_at);
-        self.life.phase() == Phase::Up
-            && due.is_some_and(|due| due <= Timestamp::now())
+        self.rotates_at().is_some_and(|due| due <= Timestamp::now())
             && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
+    }
+
+    /// When the timer renews the credential, while there is a tunnel to prove the next with.
+    fn rotates_at(&self) -> Option<Timestamp> {
+        if self.life.phase() != Phase::Up || self.life.is_attempting() {
+            return None;
+        }
+        self.status.borrow().credential.as_ref()?.rotates_at
     }
 
     /// Lets open connections end where it does no harm, as long as their grace lasts; answers

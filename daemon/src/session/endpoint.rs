@@ -104,6 +104,8 @@ fn bind_tcp(wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
             .iter()
             .copied()
             .chain(range.clone().filter(|port| !reserved.contains(port)))
+            // Better a closed session's port than none: it gets another when it is opened.
+            .chain(range.clone())
             .find_map(|port| listen(port).ok().map(|listener| (listener, port)))
             .ok_or_else(|| Cause::PortRangeUsedUp {
                 range: format!("{}-{}", range.start(), range.end()),
@@ -143,4 +145,77 @@ fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
 fn private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn pick(preferred: Option<u16>, range: RangeInclusive<u16>, reserved: &[u16]) -> PortWish {
+        PortWish::Pick {
+            preferred,
+            range,
+            reserved: reserved.iter().copied().collect(),
+        }
+    }
+
+    /// Ports that were free a moment ago, one after the other.
+    fn free(count: u16) -> RangeInclusive<u16> {
+        loop {
+            let first = listen(0).unwrap().local_addr().unwrap().port();
+            let Some(last) = first.checked_add(count - 1) else {
+                continue;
+            };
+            if (first..=last).all(|port| listen(port).is_ok()) {
+                return first..=last;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn ports_of_others_are_taken_last() {
+        let range = free(3);
+        let first = *range.start();
+        let wish = pick(None, range.clone(), &[first, first + 1]);
+        let (_held, port) = bind_tcp(&wish).unwrap();
+        assert_eq!(port, first + 2);
+        let (_held, port) = bind_tcp(&wish).unwrap();
+        assert_eq!(port, first);
+        let wish = pick(Some(first + 1), range.clone(), &[first, first + 1]);
+        let (_held, port) = bind_tcp(&wish).unwrap();
+        assert_eq!(port, first + 1);
+        assert_eq!(
+            bind_tcp(&wish).unwrap_err(),
+            Cause::PortRangeUsedUp {
+                range: format!("{first}-{}", first + 2)
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_is_taken_over_and_none_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = SessionName::parse("sushi").unwrap();
+        let path = dir.path().join("pg/sushi/.s.PGSQL.5432");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let wish = pick(None, free(1), &[]);
+        let endpoint = bind(dir.path(), &name, &wish).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        drop(endpoint);
+        assert!(!path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_said_to_be_that() {
+        let dir = PathBuf::from("/tmp").join("x".repeat(100));
+        assert!(matches!(
+            bind_unix(&dir),
+            Err(Cause::SocketPathTooLong { .. })
+        ));
+    }
 }

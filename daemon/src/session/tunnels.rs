@@ -180,7 +180,7 @@ impl Tunnels {
                 .filter(|tunnel| !tunnel.is_closed())
         };
         // Of the idle ones the newest: it has the newest key.
-        if let Some(idle) = alive().filter(|tunnel| tunnel.channels() == 0).last() {
+        if let Some(idle) = alive().rfind(|tunnel| tunnel.channels() == 0) {
             return Choice::Use(idle.reserve());
         }
         let least = alive().min_by_key(|tunnel| tunnel.channels());

@@ -13,8 +13,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Command, Handle, Lifetime, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry,
-    find,
+    Command, Handle, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry, find,
 };
 use crate::{
     config::Config,
@@ -75,17 +74,20 @@ pub async fn spawn(setup: Setup) -> Handle {
 /// What comes back from work that the loop started.
 pub(super) enum Happened {
     /// An `open` knows what its target is.
-    LookedUp {
-        request: OpenRequest,
-        reply: Reply<Opened>,
-        outcome: Result<Known, Cause>,
-    },
+    LookedUp(Box<LookedUp>),
     /// A session has something new to show.
     Changed,
     /// A session's driver has ended.
     Ended(SessionName),
     /// A user of a transient session has gone.
     Released(SessionName),
+}
+
+/// An `open` whose look-up has ended.
+pub(super) struct LookedUp {
+    pub(super) request: OpenRequest,
+    pub(super) reply: Reply<Opened>,
+    pub(super) outcome: Result<Known, Cause>,
 }
 
 /// What an `open` needs before the session can be made.
@@ -167,18 +169,7 @@ impl Actor {
 
     async fn learn(&mut self, event: Happened) {
         match event {
-            Happened::LookedUp {
-                request,
-                reply,
-                outcome,
-            } => {
-                let answer = outcome.and_then(|known| self.create_or_join(&request, known));
-                if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
-                    self.hold(&opened.view.name, token.clone());
-                }
-                // Who asked may have gone; the session stays, as `open` says.
-                let _ = reply.send(answer);
-            }
+            Happened::LookedUp(looked_up) => self.go_on_opening(*looked_up),
             Happened::Changed => {}
             Happened::Ended(name) => {
                 if let Some(declared) = self.forget(&name) {

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Lifetime, OpenRequest, Opened, Reply, View,
-    actor::{Actor, Happened, Known},
+    actor::{Actor, Happened, Known, LookedUp},
     closing::closing,
     entry::{Entry, Keeping, Running},
     find,
@@ -51,14 +51,27 @@ impl Actor {
                 })
             };
             let outcome = look_up.await;
-            let _ = events
-                .send(Happened::LookedUp {
-                    request,
-                    reply,
-                    outcome,
-                })
-                .await;
+            let looked_up = Box::new(LookedUp {
+                request,
+                reply,
+                outcome,
+            });
+            let _ = events.send(Happened::LookedUp(looked_up)).await;
         });
+    }
+
+    pub(super) fn go_on_opening(&mut self, looked_up: LookedUp) {
+        let LookedUp {
+            request,
+            reply,
+            outcome,
+        } = looked_up;
+        let answer = outcome.and_then(|known| self.create_or_join(&request, known));
+        if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
+            self.hold(&opened.view.name, token.clone());
+        }
+        // Who asked may have gone; the session stays, as `open` says.
+        let _ = reply.send(answer);
     }
 
     pub(super) fn create_or_join(

@@ -59,9 +59,9 @@ impl Daemon {
             .expect("a time limit");
         let child = Command::new(binary("borealisd"))
             .env_clear()
+            .env("BOREALIS_LOG", "trace")
             .envs(environment.iter().cloned())
             .env("NOTIFY_SOCKET", &notify)
-            .env("BOREALIS_LOG", "trace")
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -100,6 +100,13 @@ impl Daemon {
         self.end(Signal::TERM)
     }
 
+    pub(super) fn wait(mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a child");
+        run::wait(&mut child)
+            .expect("the daemon ends in time")
+            .code()
+    }
+
     #[track_caller]
     pub(super) fn wait_for(
         &self,
@@ -136,6 +143,31 @@ impl Daemon {
                 Err(_) => panic!("session {session} is not as wanted: {:#?}", last.borrow()),
             }
         })
+    }
+
+    /// Waits until no session of this name is left.
+    #[track_caller]
+    pub fn wait_until_gone(&self, session: &str, sandbox: &Sandbox) {
+        let waiting = async {
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
+            let mut client = SessionServiceClient::new(channel);
+            let mut stream = client
+                .watch_sessions(WatchSessionsRequest {})
+                .await
+                .expect("a stream")
+                .into_inner();
+            while let Some(change) = stream.message().await.expect("a change") {
+                if change.sessions.iter().all(|known| known.name != session) {
+                    return;
+                }
+            }
+            panic!("the stream ended");
+        };
+        sandbox
+            .block_on(async { timeout(PATIENCE, waiting).await })
+            .unwrap_or_else(|_| panic!("session {session} is still there"));
     }
 
     /// All sessions, now.

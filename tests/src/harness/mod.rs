@@ -58,6 +58,15 @@ impl Desk {
         desk
     }
 
+    /// With a daemon that logs what it would for a user, before such a sandbox: a log of
+    /// everything would be what a benchmark measures.
+    pub fn quiet(options: Options) -> Self {
+        let mut desk = Self::without_daemon(options);
+        desk.set("BOREALIS_LOG", "info");
+        desk.start_daemon();
+        desk
+    }
+
     /// With a sandbox, and nothing started yet.
     pub fn without_daemon(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
@@ -133,6 +142,11 @@ impl Desk {
         self.daemon.take().expect("a daemon").stop()
     }
 
+    /// Waits until the daemon, which was told to, has ended; its exit code.
+    pub fn await_daemon(&mut self) -> Option<i32> {
+        self.daemon.take().expect("a daemon").wait()
+    }
+
     /// The daemon that runs.
     pub fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().expect("a daemon")
@@ -148,6 +162,11 @@ impl Desk {
     /// A program in this desk's environment and no other.
     pub fn run(&self, program: impl AsRef<Path>) -> Run {
         Run::new(program.as_ref(), &self.environment, self.home.path())
+    }
+
+    /// Where a binary of this workspace is.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        daemon::binary(name)
     }
 
     /// Runs `borealisctl` to its end.

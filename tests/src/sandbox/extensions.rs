@@ -72,6 +72,7 @@ pub(crate) async fn install(
     name: &str,
 ) -> Result<Result<Extension, Obstacle>, SandboxError> {
     let doing = || SandboxError::sql(format!("installing the extension {name}"));
+    let schema = schema_of(name);
     let mut client = postgres.admin(database.name()).await?;
     let Some(row) = client
         .query_opt(
@@ -80,12 +81,12 @@ pub(crate) async fn install(
                           where r not in (select extname from pg_extension)),
                     exists (select from pg_extension where extname = v.name)
                         or v.schema is null
-                           and exists (select from pg_namespace where nspname = v.name)
+                           and exists (select from pg_namespace where nspname = $2)
              from pg_available_extensions a
              join pg_available_extension_versions v
                   on v.name = a.name and v.version = a.default_version
              where a.name = $1",
-            &[&name],
+            &[&name, &schema],
         )
         .await
         .map_err(doing())?
@@ -104,10 +105,11 @@ pub(crate) async fn install(
     let statements = match fixed_schema {
         Some(_) => format!("create extension {quoted}"),
         None => format!(
-            "create schema {quoted}; grant usage on schema {quoted} to {}, {}; \
-             create extension {quoted} with schema {quoted}",
+            "create schema {schema}; grant usage on schema {schema} to {}, {}; \
+             create extension {quoted} with schema {schema}",
             database.readers(),
-            database.writers()
+            database.writers(),
+            schema = quote(&schema),
         ),
     };
     let transaction = client.transaction().await.map_err(doing())?;
@@ -147,13 +149,22 @@ pub(crate) async fn remove(
         }
         Err(error) => return Err(SandboxError::sql(format!("removing {name}"))(error)),
     }
-    if extension.schema == name {
+    if extension.schema == schema_of(name) {
         // Refused where somebody put something of their own into it, and then it stays.
         let _ = client
-            .batch_execute(&format!("drop schema {}", quote(name)))
+            .batch_execute(&format!("drop schema {}", quote(&extension.schema)))
             .await;
     }
     Ok(Ok(()))
+}
+
+/// PostgreSQL keeps names that begin with `pg_` for itself.
+fn schema_of(extension: &str) -> String {
+    if extension.starts_with("pg_") {
+        format!("ext_{extension}")
+    } else {
+        extension.to_owned()
+    }
 }
 
 fn already_there(error: &tokio_postgres::Error) -> bool {

@@ -30,7 +30,8 @@ fn a_session_that_is_opened_again_keeps_its_port_and_password() {
     let before = desk.open(&["sushi"]);
     desk.ctl_ok(&["close", "sushi"]);
     assert!(!desk.socket_dir("sushi").exists());
-    desk.psql(&before, "select 1").expect_failure(2, &["refused"]);
+    desk.psql(&before, "select 1")
+        .expect_failure(2, &["refused"]);
     // Its port is kept for it meanwhile.
     desk.open(&["sushi", "-w"]);
     assert_eq!(desk.open(&["sushi"]), before);
@@ -56,7 +57,9 @@ fn a_crash_of_the_daemon_changes_nothing_for_clients() {
     let after = desk.json(&["list"]);
     let identity = |list: &serde_json::Value| -> Vec<_> {
         let sessions = list.as_array().unwrap().iter();
-        sessions.map(|s| (s["name"].clone(), s["port"].clone(), s["database"].clone())).collect()
+        sessions
+            .map(|s| (s["name"].clone(), s["port"].clone(), s["database"].clone()))
+            .collect()
     };
     assert_eq!(identity(&before), identity(&after));
     desk.leave();
@@ -76,11 +79,18 @@ fn sessions_declared_in_the_config_are_open_after_the_start() {
 
     // A reload opens what is new, closes what is gone, and leaves alone what is as before.
     let since = desk.json(&["show", "sushi"])["since"].clone();
-    desk.write_config("[[session]]\ntarget = \"sushi\"\n\n[[session]]\ntarget = \"sushi\"\nrole = \"app\"\n");
+    desk.write_config(
+        "[[session]]\ntarget = \"sushi\"\n\n[[session]]\ntarget = \"sushi\"\nrole = \"app\"\n",
+    );
     desk.daemon().signal(Signal::HUP);
     desk.wait_for("sushi-app", is(State::Up));
     let listed = desk.json(&["list"]);
-    let names: Vec<_> = listed.as_array().unwrap().iter().map(|s| s["name"].clone()).collect();
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["name"].clone())
+        .collect();
     assert_eq!(names, ["sushi", "sushi-app"]);
     assert_eq!(desk.json(&["show", "sushi"])["since"], since);
     assert_eq!(desk.query(&url, "select 1"), "1");
@@ -97,11 +107,17 @@ fn sessions_declared_in_the_config_are_open_after_the_start() {
 fn cut_connections_come_back_by_themselves() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
-    let cut = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    let cut = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().bastion(action))
+            .unwrap()
+    };
     for action in [BastionAction::Cut, BastionAction::Reset] {
         let up = desk.wait_for("sushi", is(State::Up));
         cut(action);
-        desk.wait_for("sushi", |now| now.state() == State::Up && now.since != up.since);
+        desk.wait_for("sushi", |now| {
+            now.state() == State::Up && now.since != up.since
+        });
         assert_eq!(desk.query(&url, "select 1"), "1");
     }
     desk.leave();
@@ -111,10 +127,17 @@ fn cut_connections_come_back_by_themselves() {
 fn a_client_that_comes_while_the_bastion_is_away_is_held() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
-    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    let act = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().bastion(action))
+            .unwrap()
+    };
     act(BastionAction::Stop);
     desk.wait_for("sushi", is(State::Reconnecting));
-    let psql = desk.run("psql").args(&["-XAtqc", "select 'held'", &url]).start();
+    let psql = desk
+        .run("psql")
+        .args(&["-XAtqc", "select 'held'", &url])
+        .start();
     // It is inside, waiting, before the bastion comes back.
     desk.wait_for("sushi", |session| session.last_error.is_some());
     act(BastionAction::Start);
@@ -129,11 +152,23 @@ fn a_client_that_waits_too_long_is_told_why() {
     desk.write_config("connect_timeout = \"1s\"\n");
     desk.start_daemon();
     let url = desk.open(&["sushi"]);
-    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().bastion(action)).unwrap();
+    let act = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().bastion(action))
+            .unwrap()
+    };
     act(BastionAction::Stop);
     desk.wait_for("sushi", is(State::Reconnecting));
     let refused = desk.psql(&url, "select 1");
-    refused.expect_failure(2, &["FATAL", "session \"sushi\"", "did not come up within 1 s", "HINT"]);
+    refused.expect_failure(
+        2,
+        &[
+            "FATAL",
+            "session \"sushi\"",
+            "did not come up within 1 s",
+            "HINT",
+        ],
+    );
     act(BastionAction::Start);
     desk.wait_for("sushi", is(State::Up));
     desk.leave();
@@ -143,12 +178,23 @@ fn a_client_that_waits_too_long_is_told_why() {
 fn a_restart_of_postgresql_fails_no_new_connection() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
-    let act = |action| desk.sandbox.block_on(desk.sandbox.faults().postgres(action)).unwrap();
+    let act = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().postgres(action))
+            .unwrap()
+    };
     act(PostgresAction::Stop);
-    let psql = desk.run("psql").args(&["-XAtqc", "select 'held'", &url]).start();
+    let psql = desk
+        .run("psql")
+        .args(&["-XAtqc", "select 'held'", &url])
+        .start();
     act(PostgresAction::Start);
     let output = psql.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "held\n", "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "held\n",
+        "{output:?}"
+    );
     desk.leave();
 }
 
@@ -162,8 +208,14 @@ fn a_port_that_is_taken_at_the_start_is_waited_for() {
     desk.start_daemon();
     let failed = desk.wait_for("sushi", is(State::Failed));
     let said = failed.last_error.unwrap().message;
-    assert!(said.contains(&format!("port {port} is in use by")), "{said}");
-    assert!(said.contains(&format!("({})", std::process::id())), "{said}");
+    assert!(
+        said.contains(&format!("port {port} is in use by")),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("({})", std::process::id())),
+        "{said}"
+    );
     drop(squatter);
     desk.wait_for("sushi", is(State::Up));
     assert_eq!(desk.query(&url, "select 1"), "1");
@@ -192,7 +244,10 @@ fn closing_with_grace_lets_clients_finish() {
     writeln!(input, "select 'in';").unwrap();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
-    let close = desk.run(desk.binary("borealisctl")).args(&["close", "sushi", "--grace", "30s"]).start();
+    let close = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["close", "sushi", "--grace", "30s"])
+        .start();
     desk.wait_for("sushi", is(State::Closing));
     writeln!(input, "select 'out';").unwrap();
     line.clear();

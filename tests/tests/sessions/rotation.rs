@@ -55,7 +55,9 @@ fn another_machine_that_rotates_is_not_noticed() {
         assert_eq!(desk.query(&url, "select 1"), "1");
     }
     // Also the SSH key: enough new ones for this machine's to be refused.
-    desk.sandbox.block_on(faults.rotate_key_elsewhere("sushi", 5)).unwrap();
+    desk.sandbox
+        .block_on(faults.rotate_key_elsewhere("sushi", 5))
+        .unwrap();
     let up = desk.wait_for("sushi", |_| true);
     desk.sandbox
         .block_on(faults.bastion(borealis_tests::sandbox::BastionAction::Cut))
@@ -72,7 +74,9 @@ fn after_an_admins_reset_the_next_client_brings_access_back() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
     let app = desk.open(&["sushi", "--role", "app"]);
-    desk.sandbox.block_on(desk.sandbox.faults().reset_users("sushi")).unwrap();
+    desk.sandbox
+        .block_on(desk.sandbox.faults().reset_users("sushi"))
+        .unwrap();
     let issued = || desk.sandbox.stats().addons["borealis-pg-hex-12345"].passwords_issued;
     let before = issued();
     assert_eq!(desk.query(&url, "select 1"), "1");
@@ -90,7 +94,10 @@ fn the_timer_rotates() {
     desk.start_daemon();
     let url = desk.open(&["sushi"]);
     desk.wait_for("sushi", |session| {
-        session.credential.as_ref().is_some_and(|held| held.generation >= 3)
+        session
+            .credential
+            .as_ref()
+            .is_some_and(|held| held.generation >= 3)
     });
     assert_eq!(desk.query(&url, "select 1"), "1");
     desk.leave();
@@ -100,12 +107,16 @@ fn the_timer_rotates() {
 fn many_clients_at_once_share_one_renewal() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
-    let elsewhere = desk.sandbox.faults().rotate_password_elsewhere("sushi", None);
+    let elsewhere = desk
+        .sandbox
+        .faults()
+        .rotate_password_elsewhere("sushi", None);
     desk.sandbox.block_on(elsewhere).unwrap();
     let issued = || desk.sandbox.stats().addons["borealis-pg-hex-12345"].passwords_issued;
     let before = issued();
-    let clients: Vec<_> =
-        (0..10).map(|_| desk.run("psql").args(&["-XAtqc", "select 1", &url]).start()).collect();
+    let clients: Vec<_> = (0..10)
+        .map(|_| desk.run("psql").args(&["-XAtqc", "select 1", &url]).start())
+        .collect();
     for client in clients {
         let output = client.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");

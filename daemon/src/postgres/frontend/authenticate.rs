@@ -23,7 +23,7 @@ const MAX_SASL_BODY: usize = 2048;
 /// PostgreSQL cuts names at 63 bytes; longer ones aren't repeated in messages.
 const NAME_LENGTH: usize = 63;
 
-/// What is kept of what a client sends before it is told that it is in.
+/// What is kept of what a client sends before it may begin.
 const EARLY_BYTES: usize = 8 * 1024;
 
 const AUTHENTICATION_OK: [u8; 9] = *b"R\0\0\0\x08\0\0\0\0";
@@ -46,13 +46,16 @@ pub enum LocalAuth<'a> {
     },
 }
 
-/// A client that has been let in. It hasn't been told yet that it is: that comes together
-/// with what the database server says at the end of its log-in, or a refusal comes instead.
+/// A client that has been let in and been told so. What the database server says at the end of
+/// its own log-in is what it waits for now; a refusal may come instead.
+///
+/// It is told at once, as PostgreSQL does, since libpq takes a refusal that comes before for
+/// one of TLS: with `sslmode=prefer` it connects a second time, and says everything twice.
 #[derive(Debug)]
 pub struct Authenticated<S> {
     stream: MaybeTls<S>,
     startup: StartupParameters,
-    /// What a client sent that didn't wait to be told that it is in.
+    /// What a client sent that didn't wait until it may begin.
     early: BytesMut,
 }
 
@@ -71,7 +74,7 @@ impl<S: Stream> Client<S> {
     ) -> Result<Authenticated<S>, ClientError> {
         let outcome = match auth {
             LocalAuth::Password(verifier) => self.scram(session, verifier).await,
-            LocalAuth::SameUser => Ok(()),
+            LocalAuth::SameUser => self.welcome(&[]).await.map_err(Failure::Broken),
             LocalAuth::OtherUser { uid } => Err(Failure::Refused(stranger(
                 self.startup.user(),
                 session,
@@ -120,13 +123,21 @@ impl<S: Stream> Client<S> {
         let proof = exchange
             .finish(&last)
             .map_err(|error| refusal_of(error, self.startup.user(), session))?;
-        self.ask(SASL_FINAL, proof.as_bytes()).await?;
+        self.welcome(&question(SASL_FINAL, proof.as_bytes()))
+            .await?;
         Ok(())
     }
 
+    /// Tells the client that it is in.
+    async fn welcome(&mut self, before: &[u8]) -> Result<(), ClientError> {
+        let bytes = [before, &AUTHENTICATION_OK].concat();
+        wire::send(&mut self.stream, &bytes)
+            .await
+            .map_err(ClientError::Lost)
+    }
+
     async fn ask(&mut self, kind: u32, data: &[u8]) -> Result<(), ClientError> {
-        let message = wire::frame(Some(b'R'), &[&kind.to_be_bytes(), data].concat());
-        wire::send(&mut self.stream, &message)
+        wire::send(&mut self.stream, &question(kind, data))
             .await
             .map_err(ClientError::Lost)
     }
@@ -153,21 +164,21 @@ impl<S: Stream> Authenticated<S> {
         &self.startup
     }
 
-    /// Tells the client that it is in, and what the server said at the end of its own log-in
-    /// ([`LoggedIn::greeting`](crate::postgres::LoggedIn)). Gives the stream for splicing, in
-    /// which whatever the client sent early comes first.
+    /// Tells the client what the server said at the end of its own log-in
+    /// ([`LoggedIn::greeting`](crate::postgres::LoggedIn)), by which it knows that it may
+    /// begin. Gives the stream for splicing, in which whatever the client sent early comes
+    /// first.
     ///
     /// # Errors
     /// When the client's connection fails.
     pub async fn finish(mut self, greeting: &[u8]) -> io::Result<Rewound<MaybeTls<S>>> {
-        let bytes = [&AUTHENTICATION_OK, greeting].concat();
-        wire::send(&mut self.stream, &bytes).await?;
+        wire::send(&mut self.stream, greeting).await?;
         Ok(Rewound::new(self.early.freeze(), self.stream))
     }
 
     /// Waits until the client leaves, so that nothing more is done for it. Never ends for one
-    /// that speaks before it is told that it is in: what it says is kept, at most
-    /// 8 KiB, and the rest left in the stream. Can be dropped and called again without loss.
+    /// that speaks before it may begin: what it says is kept, at most 8 KiB, and the rest left
+    /// in the stream. Can be dropped and called again without loss.
     pub async fn left(&mut self) {
         if self.early.is_empty() {
             self.early.reserve(EARLY_BYTES);
@@ -207,6 +218,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         Self::Broken(error)
     }
+}
+
+fn question(kind: u32, data: &[u8]) -> Bytes {
+    wire::frame(Some(b'R'), &[&kind.to_be_bytes(), data].concat())
 }
 
 /// Mechanism, length, data. A client that leaves the data for later is answered by

@@ -1,7 +1,7 @@
 //! Clients against the frontend over pipes: tokio-postgres where it can do what is tested,
 //! bytes by hand elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
@@ -154,15 +154,13 @@ async fn watching_a_client_loses_nothing() {
         .authenticate(&session, LocalAuth::SameUser)
         .await
         .unwrap();
+    client.read_exact(&mut [0; 9]).await.unwrap();
     assert!(futures_util::FutureExt::now_or_never(waiting.left()).is_none());
     client.write_all(b"early").await.unwrap();
     assert!(futures_util::FutureExt::now_or_never(waiting.left()).is_none());
     client.write_all(b" and later").await.unwrap();
-    drop(tokio::spawn(async move {
-        let _heard = client.read_u8().await;
-        drop(client);
-    }));
-    let mut stream = waiting.finish(b"").await.unwrap();
+    let mut stream = waiting.finish(GREETING).await.unwrap();
+    drop(client);
     let mut all = String::new();
     stream.read_to_string(&mut all).await.unwrap();
     assert_eq!(all, "early and later");
@@ -426,7 +424,7 @@ proptest! {
         prefix in proptest::sample::select(vec![&b""[..], SSL_REQUEST, GSSENC_REQUEST, STARTUP]),
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
-        let verifier = ScramVerifier::new(&SecretString::from("secret")).unwrap();
+        static VERIFIER: LazyLock<ScramVerifier> = LazyLock::new(verifier);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -437,7 +435,7 @@ proptest! {
             client.write_all(&[prefix, &bytes].concat()).await.unwrap();
             client.shutdown().await.unwrap();
             if let Ok(Greeting::Startup(client)) = greet(server, &TlsOffer::Declined).await {
-                let auth = LocalAuth::Password(&verifier);
+                let auth = LocalAuth::Password(&VERIFIER);
                 assert!(client.authenticate(&session(), auth).await.is_err());
             }
         });

@@ -1,0 +1,125 @@
+//! `make bench`: our release binaries, `ssh -N -L` and a direct connection against the same
+//! `sshd` and PostgreSQL, interleaved in one run.
+//!
+//! A line with a delay is a network namespace whose loopback delays the bastion's port, and
+//! nothing else. Each line is measured by a child process of its own, which the parent starts
+//! in such a namespace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark that meets the unexpected has nothing to report; printing is its work"
+)]
+
+mod line;
+mod process;
+mod report;
+mod ways;
+mod workload;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use clap::Parser;
+use line::Line;
+use report::Measured;
+
+/// What is measured, and how long.
+#[derive(Debug, Clone, Parser)]
+#[command(about = "Compares borealisd with ssh -L and a direct connection")]
+struct Args {
+    /// Only this line: its round trip in milliseconds and its loss in percent, as in 80/1.
+    #[arg(long)]
+    line: Option<Line>,
+    /// Rounds of each measurement; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each pgbench run.
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// MiB of each bulk transfer, in all its connections together.
+    #[arg(long, default_value_t = 256)]
+    bulk: u32,
+    /// Where the table goes.
+    #[arg(long, default_value = "tests/benches/RESULTS.md")]
+    results: PathBuf,
+    /// Only workloads whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Measures one line in this very network, and writes what it found there.
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+fn main() {
+    let args = Args::parse();
+    if let Some(out) = &args.inside {
+        let line = args.line.expect("a line");
+        let measured = measure(line, &args);
+        fs::write(out, serde_json::to_vec(&measured).unwrap()).unwrap();
+        return;
+    }
+    let lines = match args.line {
+        Some(line) => vec![line],
+        None => Line::ALL.to_vec(),
+    };
+    let mut all = Vec::new();
+    for line in lines {
+        eprintln!("== {line}");
+        all.extend(measure_apart(line, &args));
+    }
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    report::write(&args.results, &command, &all);
+}
+
+/// Measures a line in a namespace of its own.
+fn measure_apart(line: Line, args: &Args) -> Vec<Measured> {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--"]).arg(this);
+    command.args(["--inside".as_ref(), out.path().as_os_str()]);
+    command.args(["--line", &line.to_string()]);
+    command.args(["--rounds", &args.rounds.to_string()]);
+    command.args(["--seconds", &args.seconds.to_string()]);
+    command.args(["--bulk", &args.bulk.to_string()]);
+    if let Some(only) = &args.only {
+        command.args(["--only", only]);
+    }
+    let status = command.status().expect("unshare, of util-linux, as root");
+    assert!(status.success(), "{line} could not be measured");
+    serde_json::from_slice(&fs::read(out.path()).unwrap()).unwrap()
+}
+
+fn measure(line: Line, args: &Args) -> Vec<Measured> {
+    line::bring_up();
+    let world = ways::World::start();
+    line.impose(world.desk.sandbox.bastion_port());
+    let mut measured = Vec::new();
+    for workload in workload::all(line, args.seconds, args.bulk) {
+        if args
+            .only
+            .as_ref()
+            .is_some_and(|only| !workload.name.contains(only.as_str()))
+        {
+            continue;
+        }
+        let mut samples = vec![Vec::new(); world.ways.len()];
+        for _ in 0..args.rounds {
+            // A B A B: what drifts, drifts for all.
+            for (way, samples) in world.ways.iter().zip(&mut samples) {
+                samples.push(workload.run(way, &world));
+            }
+        }
+        for (way, samples) in world.ways.iter().zip(samples) {
+            let one = Measured::new(line, &workload, way.name, samples);
+            eprintln!("{one}");
+            measured.push(one);
+        }
+    }
+    if line == Line::LOOPBACK && args.only.is_none() {
+        measured.extend(process::idle(&world));
+    }
+    world.leave();
+    measured
+}

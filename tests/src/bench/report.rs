@@ -1,0 +1,213 @@
+//! Figures as a table with ratios, and as a plot.
+
+use std::{fmt, fmt::Write as _, fs, path::Path, process::Command};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    line::Line,
+    ways::REFERENCE,
+    workload::{Better, Workload},
+};
+
+/// The samples of one workload over one way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    line: Line,
+    workload: String,
+    unit: String,
+    better: Better,
+    way: String,
+    samples: Vec<f64>,
+}
+
+// === impl Measured ===
+
+impl Measured {
+    pub(crate) fn new(
+        line: Line,
+        workload: &Workload,
+        way: &str,
+        samples: Vec<Option<f64>>,
+    ) -> Self {
+        let measured = Self::plain(
+            line,
+            &workload.name,
+            workload.unit,
+            workload.better,
+            samples,
+        );
+        Self {
+            way: way.into(),
+            ..measured
+        }
+    }
+
+    /// A figure that has only one way.
+    pub(crate) fn plain(
+        line: Line,
+        workload: &str,
+        unit: &str,
+        better: Better,
+        samples: Vec<Option<f64>>,
+    ) -> Self {
+        let mut samples: Vec<_> = samples.into_iter().flatten().collect();
+        samples.sort_by(f64::total_cmp);
+        Self {
+            line,
+            workload: workload.into(),
+            unit: unit.into(),
+            better,
+            way: String::new(),
+            samples,
+        }
+    }
+
+    fn median(&self) -> Option<f64> {
+        self.samples.get(self.samples.len() / 2).copied()
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let median = self.median().unwrap_or(f64::NAN);
+        write!(
+            f,
+            "{:<34} {:<18} {median:>10.2} {}",
+            self.workload, self.way, self.unit
+        )
+    }
+}
+
+/// Writes the table, and the plot beside it.
+pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
+    let mut text = String::from("# Measured against `ssh -L`\n\n");
+    let _ = writeln!(
+        text,
+        "Made by `make bench` (`{}`); medians, with the least and the most in parentheses. The ratio is to `{REFERENCE}` at its defaults, in the same run.\n",
+        command.rsplit('/').next().unwrap_or(command)
+    );
+    for (what, program, args) in [
+        ("Machine", "uname", &["-srm"][..]),
+        ("SSH", "ssh", &["-V"]),
+        ("PostgreSQL", "psql", &["--version"]),
+    ] {
+        let _ = writeln!(text, "- {what}: {}", said(program, args));
+    }
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let _ = writeln!(text, "- Processors: {cores}, {}", processor());
+    let mut lines: Vec<Line> = Vec::new();
+    for measured in all {
+        if !lines.contains(&measured.line) {
+            lines.push(measured.line);
+        }
+    }
+    for line in lines {
+        let title = match line {
+            Line::LOOPBACK => "Loopback".to_owned(),
+            Line { round_trip, loss } => format!("{round_trip} ms round trip, {loss} % loss"),
+        };
+        let _ = writeln!(
+            text,
+            "\n## {title}\n\n| workload | way | median | ratio |\n|---|---|---|---|"
+        );
+        for measured in all.iter().filter(|measured| measured.line == line) {
+            let Some(median) = measured.median() else {
+                continue;
+            };
+            let ratio = reference(all, measured)
+                .map_or(String::new(), |other| format!("{:.2}", median / other));
+            let [least, most] = [measured.samples.first(), measured.samples.last()]
+                .map(|sample| sample.copied().unwrap_or_default());
+            let _ = writeln!(
+                text,
+                "| {} | {} | {median:.2} {} ({least:.2}–{most:.2}) | {ratio} |",
+                measured.workload, measured.way, measured.unit
+            );
+        }
+    }
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(file, text).unwrap();
+    fs::write(file.with_extension("svg"), plot(all)).unwrap();
+    println!("{}", file.display());
+}
+
+fn reference(all: &[Measured], to: &Measured) -> Option<f64> {
+    all.iter()
+        .find(|other| {
+            other.line == to.line && other.workload == to.workload && other.way == REFERENCE
+        })?
+        .median()
+}
+
+/// A bar for each workload of the managed way: how many times better than the reference.
+fn plot(all: &[Measured]) -> String {
+    const ROW: usize = 18;
+    let bars: Vec<_> = all
+        .iter()
+        .filter(|measured| measured.way == "managed")
+        .filter_map(|measured| {
+            let ratio = measured.median()? / reference(all, measured)?;
+            let gain = match measured.better {
+                Better::More => ratio,
+                Better::Less => 1.0 / ratio,
+            };
+            Some((
+                format!(
+                    "{} ms, {} %: {}",
+                    measured.line.round_trip, measured.line.loss, measured.workload
+                ),
+                gain,
+            ))
+        })
+        .collect();
+    let height = bars.len() * ROW + 40;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">Managed session, times better than ssh -L (the line is 1)</text>\n"
+    );
+    for (index, (name, gain)) in bars.iter().enumerate() {
+        let y = 30 + index * ROW;
+        let width = gain.min(5.0) * 90.0;
+        let colour = if *gain >= 1.0 { "#3a7d44" } else { "#b3541e" };
+        let _ = writeln!(svg, "<text x=\"10\" y=\"{}\">{name}</text>", y + 11);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"340\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>",
+            ROW - 4
+        );
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\">{gain:.2}</text>",
+            346.0 + width,
+            y + 11
+        );
+    }
+    let _ = writeln!(
+        svg,
+        "<line x1=\"430\" x2=\"430\" y1=\"26\" y2=\"{height}\" stroke=\"black\" stroke-dasharray=\"3\"/>\n</svg>"
+    );
+    svg
+}
+
+/// The first line that a program says, wherever it says it.
+fn said(program: &str, args: &[&str]) -> String {
+    let Ok(output) = Command::new(program).args(args).output() else {
+        return "?".into();
+    };
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .next()
+        .unwrap_or("?")
+        .to_owned()
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find(|line| line.starts_with("model name"));
+    line.and_then(|line| line.split(": ").nth(1))
+        .unwrap_or("?")
+        .to_owned()
+}

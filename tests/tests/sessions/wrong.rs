@@ -1,0 +1,391 @@
+//! What goes wrong gets the contract's words and exit code.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+};
+
+use borealis_tests::{
+    harness::{Desk, PATIENCE},
+    sandbox::{Action, BastionAction, Fault, Options},
+};
+
+#[test]
+fn no_daemon() {
+    let desk = Desk::without_daemon(Options::default());
+    for args in [
+        &["list"][..],
+        &["open", "sushi"],
+        &["status"],
+        &["run", "sushi", "-d", "select 1"],
+    ] {
+        desk.ctl(args)
+            .expect_failure(3, &["error: ", "not running", "hint: ", "borealisd"]);
+    }
+    desk.leave();
+}
+
+#[test]
+fn nothing_is_left_of_what_was_refused_for_good() {
+    let desk = Desk::new();
+    for (args, code, words) in [
+        (&["open", "nope"][..], 5, &["nope", "hint: "][..]),
+        (&["open", "--app", "nope"], 5, &["there is no app nope"]),
+        (
+            &["open", "sushi::NOPE"],
+            5,
+            &["app sushi has no add-on or attachment NOPE"],
+        ),
+        (
+            &["open", "--addon", "NOPE"],
+            5,
+            &["NOPE", "try again with --app"],
+        ),
+        (
+            &["open", "ramen"],
+            5,
+            &[
+                "multiple",
+                "ramen::BOREALIS_PG_MAROON",
+                "ramen::BOREALIS_PG_NAVY",
+            ],
+        ),
+        (
+            &["open", "udon"],
+            5,
+            &["app udon has no Borealis Isolated Postgres add-on"],
+        ),
+        (
+            &["open", "soba"],
+            5,
+            &["app soba has no Borealis Isolated Postgres add-on"],
+        ),
+        (&["open", "tempura"], 6, &["not finished provisioning"]),
+        (&["open", "miso"], 6, &["PostgreSQL major version upgrade"]),
+        (
+            &["open", "wasabi"],
+            6,
+            &["temporarily revoked", "upgrading to a new add-on plan"],
+        ),
+        (&["open"], 2, &["--app", "--addon"]),
+        (&["open", "sushi", "--name", "../x"], 2, &["../x"]),
+        (&["open", "sushi", "-p", "99999"], 2, &["99999"]),
+        (
+            &["show", "sushi"],
+            5,
+            &["no session is open for sushi", "borealisctl open sushi"],
+        ),
+        (&["close", "sushi"], 5, &["no session is open for sushi"]),
+        (&["url", "sushi"], 5, &["no session is open for sushi"]),
+        (&["rotate", "sushi"], 5, &["no session is open for sushi"]),
+        (&["close"], 2, &["--all"]),
+    ] {
+        desk.ctl(args).expect_failure(code, words);
+    }
+    assert_eq!(desk.json(&["list"]), serde_json::json!([]));
+    desk.leave();
+}
+
+#[test]
+fn an_add_on_of_another_service() {
+    let desk = Desk::new();
+    let other = desk.ctl(&["open", "soba::PAPERTRAIL"]);
+    other.expect_failure(5, &["not a Borealis Isolated Postgres add-on"]);
+    desk.leave();
+}
+
+#[test]
+fn no_token_and_a_refused_one() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.unset("HEROKU_API_KEY");
+    desk.start_daemon();
+    desk.ctl(&["open", "sushi"])
+        .expect_failure(4, &["not logged in", "hint: ", "heroku login"]);
+    // A token that appears in netrc is found without a restart.
+    let token = desk.sandbox.token();
+    let netrc = format!("machine 127.0.0.1\n  login me@example.com\n  password {token}\n");
+    std::fs::write(desk.path(".netrc"), netrc).unwrap();
+    let opened = desk.json(&["open", "sushi"]);
+    assert_eq!(opened["state"], "up");
+    desk.ctl_ok(&["close", "--all"]);
+    desk.sandbox.faults().revoke_token();
+    desk.ctl(&["open", "sushi"])
+        .expect_failure(4, &["refused", "netrc", "hint: "]);
+    desk.sandbox.faults().restore_token();
+    desk.open(&["sushi"]);
+    desk.leave();
+}
+
+#[test]
+fn a_host_key_that_differs_is_never_accepted() {
+    for mut desk in [Desk::new(), Desk::with_sshd()] {
+        let act = |desk: &Desk, action| {
+            desk.sandbox
+                .block_on(desk.sandbox.faults().bastion(action))
+                .unwrap()
+        };
+        act(&desk, BastionAction::ChangeHostKey);
+        let refused = desk.ctl(&["open", "sushi"]);
+        refused.expect_failure(
+            1,
+            &[
+                "host key",
+                "not the one that the add-on's API gave",
+                "hint: ",
+            ],
+        );
+        assert_eq!(desk.json(&["list"]), serde_json::json!([]));
+        act(&desk, BastionAction::RestoreHostKey);
+        desk.open(&["sushi"]);
+        assert_eq!(desk.stop_daemon(), Some(0));
+        desk.leave();
+    }
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let desk = Desk::new();
+    let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = squatter.local_addr().unwrap().port();
+    let refused = desk.ctl(&["open", "sushi", "-p", &port.to_string()]);
+    let holder = format!("({})", std::process::id());
+    refused.expect_failure(
+        1,
+        &[&format!("port {port} is in use by"), &holder, "--port"],
+    );
+    assert_eq!(desk.json(&["list"]), serde_json::json!([]));
+    drop(squatter);
+    let opened = desk.json(&["open", "sushi", "-p", &port.to_string()]);
+    assert_eq!(opened["port"], port);
+    desk.leave();
+}
+
+#[test]
+fn a_wrong_local_password() {
+    let desk = Desk::new();
+    let port = desk.json(&["open", "sushi"])["port"].clone();
+    for user in ["sushi", "postgres"] {
+        let wrong = format!("postgres://{user}:wrong@127.0.0.1:{port}/");
+        let refused = desk.psql(&wrong, "select 1");
+        refused.expect_failure(
+            2,
+            &[
+                "password authentication failed",
+                "borealisctl show sushi --reveal",
+            ],
+        );
+    }
+    desk.leave();
+}
+
+#[test]
+fn a_database_that_does_not_exist_is_refused_in_its_servers_words() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let (server, _) = url.rsplit_once('/').unwrap();
+    let refused = desk.psql(&format!("{server}/nope"), "select 1");
+    refused.expect_failure(2, &["FATAL:  database \"nope\" does not exist"]);
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
+fn garbage_on_the_port() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let port = u16::try_from(desk.json(&["show", "sushi"])["port"].as_u64().unwrap()).unwrap();
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &[0; 64],
+        &[0xff; 64],
+        &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0],
+        &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f, 1, 2, 3],
+        b"",
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // It ends, with an answer or without; a reset is an end too.
+        let _ = stream.read_to_end(&mut answer);
+    }
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
+fn another_user_has_no_business_here() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become somebody else.
+        return;
+    }
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+
+    let desk = Desk::new();
+    desk.open(&["sushi"]);
+    let mode = |path: &str| {
+        std::fs::metadata(desk.path(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("run/borealis"), 0o700);
+    assert_eq!(mode("run/borealis/control.sock"), 0o600);
+    assert_eq!(mode("run/borealis/pg/sushi/.s.PGSQL.5432"), 0o600);
+    // Even where somebody opens all doors, the peer's uid is looked at.
+    for open in [
+        "",
+        "run",
+        "run/borealis",
+        "run/borealis/control.sock",
+        "run/borealis/pg",
+        "run/borealis/pg/sushi",
+        "run/borealis/pg/sushi/.s.PGSQL.5432",
+    ] {
+        std::fs::set_permissions(desk.path(open), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let copy = |name: &str| {
+        let copy = desk.path(name);
+        std::fs::copy(desk.binary(name), &copy).unwrap();
+        copy
+    };
+    let stranger = |program: &std::path::Path, args: &[&str]| {
+        std::process::Command::new(program)
+            .uid(65534)
+            .gid(65534)
+            .args(args)
+            .env_clear()
+            .output()
+            .unwrap()
+    };
+    let socket = desk.path("run/borealis/control.sock").display().to_string();
+    let refused = stranger(&copy("borealisctl"), &["--socket", &socket, "list"]);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let session = format!("host={} user=sushi", desk.socket_dir("sushi").display());
+    let psql = std::path::Path::new("/usr/bin/psql");
+    let refused = stranger(psql, &["-XAtqc", "select 1", &session]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("FATAL"),
+        "{said}"
+    );
+    for close in [
+        "run",
+        "run/borealis",
+        "run/borealis/pg",
+        "run/borealis/pg/sushi",
+    ] {
+        std::fs::set_permissions(desk.path(close), std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    for close in [
+        "run/borealis/control.sock",
+        "run/borealis/pg/sushi/.s.PGSQL.5432",
+    ] {
+        std::fs::set_permissions(desk.path(close), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    desk.leave();
+}
+
+#[test]
+fn a_second_daemon_says_who_is_there() {
+    let desk = Desk::new();
+    let second = desk.run(desk.binary("borealisd")).outcome();
+    let pid = format!("pid {}", desk.daemon().pid());
+    second.expect_failure(1, &["running already", &pid]);
+    let other = desk.path("other.sock").display().to_string();
+    let second = desk
+        .run(desk.binary("borealisd"))
+        .args(&["--socket", &other])
+        .outcome();
+    second.expect_failure(1, &["state directory", &pid]);
+    assert!(desk.json(&["list"]).is_array());
+    desk.leave();
+}
+
+#[test]
+fn a_wrong_config_is_refused_with_file_line_and_what_is_accepted() {
+    let desk = Desk::without_daemon(Options::default());
+    for (config, words) in [
+        (
+            "connect_timeout = \"soon\"\n",
+            &["config.toml:1", "connect_timeout", "soon"][..],
+        ),
+        (
+            "\n\nwarm_conections = 1\n",
+            &["config.toml:3", "warm_conections", "warm_connections"],
+        ),
+        (
+            "upstream_tls = \"always\"\n",
+            &["config.toml:1", "always", "prefer", "verify-ca"],
+        ),
+        ("port_range = \"20-10\"\n", &["config.toml:1", "20-10"]),
+        (
+            "[[session]]\ntarget = \"sushi\"\naccess = \"write\"\n",
+            &["config.toml:3", "write", "read-only", "read-write"],
+        ),
+    ] {
+        desk.write_config(config);
+        let refused = desk.run(desk.binary("borealisd")).outcome();
+        assert_ne!(refused.code, Some(0));
+        for word in words {
+            assert!(refused.stderr.contains(word), "{word} in {refused:#?}");
+        }
+    }
+    desk.leave();
+}
+
+#[test]
+fn the_provider_in_trouble() {
+    let desk = Desk::new();
+    let faults = desk.sandbox.faults();
+    // What passes is tried again.
+    for action in [
+        Action::status(503),
+        Action::status(429).header("Retry-After", "1"),
+        Action::Drop,
+        Action::Garbage,
+        Action::Truncate,
+    ] {
+        faults.add(Fault::on("personal-db-users", action).times(1));
+        desk.open(&["sushi"]);
+        desk.ctl_ok(&["close", "sushi"]);
+        desk.ctl_ok(&["rotate", "--all"]);
+        desk.sandbox.block_on(faults.clear()).unwrap();
+        // New credentials are asked for again only by a new daemon or a rotation.
+        desk.open(&["sushi"]);
+        faults.add(Fault::on("personal-db-users", Action::status(503)).times(1));
+        desk.ctl_ok(&["rotate", "sushi"]);
+        desk.ctl_ok(&["close", "sushi"]);
+    }
+    desk.leave();
+}
+
+#[test]
+fn a_provider_that_stays_away_keeps_the_session_trying() {
+    let desk = Desk::new();
+    let faults = desk.sandbox.faults();
+    faults.add(Fault::on("personal-db-users", Action::status(503)));
+    let opened = desk.ctl(&["open", "sushi", "--timeout", "3s"]);
+    opened.expect_failure(1, &["sushi is not up after 3 s", "hint: "]);
+    assert_eq!(desk.json(&["list"]).as_array().unwrap().len(), 1);
+    desk.sandbox.block_on(faults.clear()).unwrap();
+    desk.wait_for("sushi", |session| {
+        session.state() == borealis_proto::v1::State::Up
+    });
+    desk.leave();
+}
+
+#[test]
+fn plain_http_is_for_loopback_only() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.set("HEROKU_API_URL", "http://api.example.com");
+    let refused = desk.run(desk.binary("borealisd")).outcome();
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused.stderr.contains("HEROKU_API_URL") && refused.stderr.contains("https"),
+        "{refused:#?}"
+    );
+    desk.leave();
+}
