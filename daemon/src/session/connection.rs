@@ -7,12 +7,12 @@ use rand::RngExt as _;
 use tokio::{
     io::AsyncReadExt as _,
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Counters, Limits,
+    Counters, Limits, attempt,
     ending::{AtIdle, Ending},
     logins::{Login, Logins},
     splice::{Splice, Stopped},
@@ -34,9 +34,10 @@ use crate::{
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// A cancel request is answered by closing; a server that doesn't isn't waited for.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// Renewals one log-in asks for before it gives up: more means that another machine of the
-/// user renews as fast.
-const MAX_RENEWALS: u32 = 5;
+/// Renewals one log-in asks for before it gives up: the credentials that the provider issues
+/// don't work. Another machine of the user that renews as fast stays below it, since each
+/// waits for the other's turn.
+const MAX_RENEWALS: u32 = 12;
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
 /// What is left in a tunnel that has ended is passed on within this time.
@@ -80,6 +81,17 @@ pub(super) enum Peer {
     Tcp,
     /// The user that the kernel says, and whether that one may come in.
     Unix { uid: u32, trusted: bool },
+}
+
+/// What the database says to a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It lets it in.
+    Taken,
+    /// It refuses this one.
+    Refused(Generation),
+    /// It could not be asked.
+    Unknown,
 }
 
 /// A connection on which the database waits for a query.
@@ -389,10 +401,10 @@ impl Gateway {
                         return Err(cause.into());
                     }
                     tracing::info!(session = %self.name, %cause, "asking for new credentials");
-                    after = Some(lease.generation);
-                    if renewals > 1 {
-                        pause_before_renewal(renewals, deadline).await;
+                    if let Some(key) = &*self.key.borrow() {
+                        self.broker.database_refused(key, lease.generation);
                     }
+                    after = Some(lease.generation);
                 }
                 // A server that is starting or stopping, or a channel that broke, is another
                 // one in a moment.
@@ -476,6 +488,26 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether the database takes the credential that is held. One that it refuses has been
+    /// taken away by somebody, and isn't replaced before a client or the user asks for it.
+    pub(super) async fn check_credential(&self) -> Verdict {
+        let checking = async {
+            let key = self.key.borrow().clone()?;
+            let lease = self.broker.current_database(&key)?;
+            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            let outcome = attempt::prove(channel, &self.upstream_tls, &lease.credential).await;
+            match outcome {
+                Ok(()) => Some(Verdict::Taken),
+                Err(error) => match error.cause(&lease.credential.server) {
+                    Cause::DatabaseRefusedLogin { .. } => Some(Verdict::Refused(lease.generation)),
+                    _ => None,
+                },
+            }
+        };
+        let verdict = timeout(self.limits.connect_timeout, checking).await;
+        verdict.ok().flatten().unwrap_or(Verdict::Unknown)
+    }
+
     async fn cancel(&self, request: &CancelRequest) {
         let forwarding = async {
             let key = self.key.borrow().clone()?;
@@ -513,10 +545,12 @@ async fn run_until<C: Stream, D: Stream>(splice: &mut Splice<'_, C, D>, which: A
 }
 
 /// Whether the same log-in may succeed in a moment: the server is starting up or shutting
-/// down (57P03), or the channel was lost.
+/// down (57P03), ended the log-in itself (57P01, 57P02), or the channel was lost.
 fn may_pass(error: &LoginError) -> bool {
     match error {
-        LoginError::Refused(refusal) => refusal.sqlstate() == "57P03",
+        LoginError::Refused(refusal) => {
+            matches!(refusal.sqlstate(), "57P01" | "57P02" | "57P03")
+        }
         LoginError::Lost(_) => true,
         LoginError::Tls(_) | LoginError::Protocol(_) => false,
     }
@@ -527,12 +561,4 @@ fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
         waited: began.elapsed(),
         because: because.map(Box::new),
     }
-}
-
-/// Two machines of one user renew each other's password away: pauses that grow and differ
-/// let one of them through.
-async fn pause_before_renewal(renewals: u32, deadline: Instant) {
-    let bound = Duration::from_millis(100) * 2_u32.pow(renewals.min(6));
-    let pause = bound.mul_f64(rand::rng().random_range(0.0..1.0));
-    sleep_until((Instant::now() + pause).min(deadline)).await;
 }

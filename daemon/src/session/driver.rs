@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
     attempt::{Attempt, Dialer, Proven, database_key},
-    connection::{Gateway, Slots},
+    connection::{Gateway, Slots, Verdict},
     ending::{AtIdle, Ending},
     listener,
     tunnels::{Gate, Tunnels},
@@ -23,7 +23,7 @@ use crate::{
     clock::{Clock, Moment},
     credential::{Broker, DatabaseKey, DatabaseLease},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
-    model::{Cause, Class, Retry},
+    model::{Cause, Class, Generation, Retry},
     postgres::{LocalTls, UpstreamTls},
 };
 
@@ -146,6 +146,10 @@ struct Driver {
     concluded: u64,
     waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
     rotate_not_before: Option<Moment>,
+    /// Asks the database about the credential that is due.
+    check: Option<AbortOnDrop<Verdict>>,
+    /// A credential that was taken away, which the timer leaves alone.
+    taken_away: Option<Generation>,
 }
 
 // === impl Driver ===
@@ -200,6 +204,8 @@ impl Driver {
             concluded: 0,
             waiting_for_rotation: Vec::new(),
             rotate_not_before: None,
+            check: None,
+            taken_away: None,
         }
     }
 
@@ -256,8 +262,15 @@ impl Driver {
                 Ok(()) = steps.changed() => continue,
                 () = sleep(pause) => {
                     self.tunnels.prune();
-                    if self.rotation_is_due() { Event::RotationDue } else { Event::Tick }
+                    if self.rotation_is_due() {
+                        self.begin_check();
+                    }
+                    Event::Tick
                 }
+                verdict = checked(&mut self.check) => match self.learn_verdict(verdict) {
+                    Some(event) => event,
+                    None => continue,
+                },
             };
             let jitter = rand::rng().random_range(0.0..1.0);
             if let Some(action) = self.life.handle(event, Clock::now(), jitter) {
@@ -309,6 +322,33 @@ impl Driver {
             }
         }
         event
+    }
+
+    /// Asks the database whether it still takes the credential before the timer replaces it:
+    /// an admin may have taken it away, which no timer undoes.
+    fn begin_check(&mut self) {
+        let gateway = Arc::clone(&self.gateway);
+        let check = tokio::spawn(async move { gateway.check_credential().await });
+        self.check = Some(AbortOnDrop(check));
+    }
+
+    fn learn_verdict(&mut self, verdict: Verdict) -> Option<Event> {
+        self.check = None;
+        match verdict {
+            Verdict::Taken => Some(Event::RotationDue),
+            Verdict::Unknown => {
+                self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
+                None
+            }
+            Verdict::Refused(generation) => {
+                tracing::info!(
+                    session = %self.spec.name,
+                    "the database no longer takes the credential; a new one is asked for when a client connects"
+                );
+                self.taken_away = Some(generation);
+                None
+            }
+        }
     }
 
     fn learn(&mut self, proven: &Proven) {
@@ -367,7 +407,9 @@ impl Driver {
                 credential: lease.as_ref().map(|lease| CredentialStatus {
                     generation: lease.generation,
                     issued_at: lease.issued_at,
-                    rotates_at: lease.rotates_at,
+                    rotates_at: lease
+                        .rotates_at
+                        .filter(|_| self.taken_away != Some(lease.generation)),
                     username: lease.credential.username.clone(),
                 }),
                 database: lease
@@ -406,7 +448,7 @@ impl Driver {
 
     /// When the timer renews the credential, while there is a tunnel to prove the next with.
     fn rotates_at(&self) -> Option<Timestamp> {
-        if self.life.phase() != Phase::Up || self.life.is_attempting() {
+        if self.life.phase() != Phase::Up || self.life.is_attempting() || self.check.is_some() {
             return None;
         }
         self.status.borrow().credential.as_ref()?.rotates_at
@@ -473,12 +515,12 @@ fn waiting_is_no_use(cause: &Cause) -> bool {
 /// An attempt under way.
 struct Running {
     renew: Renew,
-    task: AbortOnDrop,
+    task: AbortOnDrop<Result<Proven, Cause>>,
 }
 
-struct AbortOnDrop(JoinHandle<Result<Proven, Cause>>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -495,6 +537,14 @@ async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause
             });
             (running.renew, outcome)
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the database said to the credential; never, where it isn't asked.
+async fn checked(check: &mut Option<AbortOnDrop<Verdict>>) -> Verdict {
+    match check {
+        Some(check) => (&mut check.0).await.unwrap_or(Verdict::Unknown),
         None => std::future::pending().await,
     }
 }

@@ -3,3 +3,5 @@
 
 mod client;
 mod endings;
+mod load;
+mod rotation;
