@@ -5,10 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = [
-        "borealis/control/v1/control.proto",
-        "borealis/control/v1/addons.proto",
-    ];
+    let files = ["account", "addons", "control", "diagnostics"]
+        .map(|file| format!("borealis/control/v1/{file}.proto"));
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;

@@ -2,7 +2,12 @@
 //! is the contract with scripts, those written for `heroku borealis-pg:…` included, so
 //! names and short forms are only ever added.
 
+mod account;
 pub(crate) mod addons;
+mod inspect;
+
+pub(crate) use account::LoginArgs;
+pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -12,6 +17,7 @@ use jiff::SignedDuration;
 use self::addons::{
     ExtensionsArgs, InfoArgs, IntegrationsArgs, RestoreCommandArgs, UpgradeCommandArgs, UsersArgs,
 };
+use crate::complete;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -226,6 +232,59 @@ tunnel, with credentials that stay.")]
   borealisctl status
   borealisctl status -f json | jq -r .health   ok, warning or failing")]
     Status,
+    /// Check everything between you and the database, and say what to mend
+    #[command(after_help = "Examples:
+  borealisctl doctor                 the daemon, the account, and every open session
+  borealisctl doctor sushi           and the whole way to an app's database
+  borealisctl doctor -f json | jq '.[] | select(.outcome == \"fail\")'
+
+Works without a daemon as far as that goes. Exit code 1 where a check failed. For an app
+without an open session, credentials are asked for as `open` does.")]
+    Doctor(DoctorArgs),
+    /// Show what happened: sessions that came up and went away, and why
+    #[command(after_help = "Examples:
+  borealisctl events
+  borealisctl events --follow            and what happens from now on, until Ctrl-C
+  borealisctl events sushi               of one session
+  borealisctl events -f json | jq -r '.kind'
+
+The daemon remembers the last 500 since it started. With --follow, json is one object a line.")]
+    Events(EventsArgs),
+    /// Print the daemon's metrics as Prometheus text
+    #[command(after_help = "Examples:
+  borealisctl metrics
+  borealisctl metrics | grep borealis_session_up
+
+With metrics_listen in config.toml the daemon serves the same to a Prometheus server.")]
+    Metrics,
+    /// Watch the sessions live: state, connections, rates
+    #[command(after_help = "Examples:
+  borealisctl top
+
+q or Ctrl-C ends it.")]
+    Top,
+    /// Sign in to Heroku with an API token
+    #[command(after_help = "Examples:
+  borealisctl login                                 asks for the token, without echo
+  heroku auth:token | borealisctl login --token-stdin
+  heroku authorizations:create -S -d borealisd | borealisctl login --token-stdin
+
+The token is checked with Heroku, then kept in the keychain where there is one that is
+unlocked, else in a file that only you can read. It is asked for in this order: HEROKU_API_KEY
+in the daemon's environment, the systemd credential heroku-api-key, borealisctl login,
+token_command in config.toml, the Heroku CLI's keychain entry, ~/.netrc.")]
+    Login(LoginArgs),
+    /// Forget the token that login kept
+    #[command(after_help = "Examples:
+  borealisctl logout
+
+The token stays valid at Heroku, and the Heroku CLI's own login is not touched.")]
+    Logout,
+    /// Show the Heroku account, and where its token comes from
+    #[command(after_help = "Examples:
+  borealisctl whoami
+  borealisctl whoami -f json | jq -r .account")]
+    Whoami,
     /// Have the daemon read its config and the Heroku token again
     #[command(after_help = "Examples:
   borealisctl reload
@@ -243,25 +302,30 @@ daemon starts again.")]
     #[command(after_help = "Examples:
   borealisctl completions bash > ~/.local/share/bash-completion/completions/borealisctl
   borealisctl completions zsh  > ~/.zfunc/_borealisctl
-  borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish")]
+  borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish
+
+The script asks borealisctl what can be typed, names of open sessions included.")]
     Completions {
         /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Write the manual's pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// What the user wants reached, in any of its forms.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TargetArgs {
     /// App, APP::ADDON, add-on, or name of an open session
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = complete::targets())]
     pub(crate) target: Option<String>,
     /// App the add-on is attached to
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
     /// Name or id of an add-on or one of its attachments
-    #[arg(short = 'o', long, value_name = "ADDON")]
+    #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
 }
 
@@ -269,13 +333,13 @@ pub(crate) struct TargetArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TargetsArgs {
     /// Names of sessions, or what they were opened for
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::sessions())]
     pub(crate) names: Vec<String>,
     /// App the add-on is attached to
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
     /// Name or id of an add-on or one of its attachments
-    #[arg(short = 'o', long, value_name = "ADDON")]
+    #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
     /// Every session
     #[arg(long, conflicts_with_all = ["names", "app", "addon"])]

@@ -14,7 +14,9 @@ use borealis_proto::{
     API_VERSION, connect,
     paths::Paths,
     v1::{
-        self, addon_service_client::AddonServiceClient, daemon_service_client::DaemonServiceClient,
+        self, account_service_client::AccountServiceClient,
+        addon_service_client::AddonServiceClient, daemon_service_client::DaemonServiceClient,
+        diagnostics_service_client::DiagnosticsServiceClient,
         session_service_client::SessionServiceClient,
     },
 };
@@ -27,6 +29,8 @@ use crate::failure::{Exit, Failure, reason};
 pub(crate) struct Client {
     sessions: SessionServiceClient<Channel>,
     daemon: DaemonServiceClient<Channel>,
+    account: AccountServiceClient<Channel>,
+    diagnostics: DiagnosticsServiceClient<Channel>,
     addons: AddonServiceClient<Channel>,
 }
 
@@ -53,10 +57,7 @@ impl Client {
     /// # Errors
     /// [`Exit::NoDaemon`], saying why and how to start one.
     pub(crate) async fn connect(socket: Option<&Path>) -> Result<Self, Failure> {
-        let path = match socket {
-            Some(path) => path.to_path_buf(),
-            None => default_socket()?,
-        };
+        let path = socket_path(socket)?;
         let channel = match connect::connect(path.clone()).await {
             Ok(channel) => channel,
             Err(error) => return Err(unreachable(&path, socket.is_some(), &error)),
@@ -64,6 +65,8 @@ impl Client {
         Ok(Self {
             sessions: SessionServiceClient::new(channel.clone()),
             daemon: DaemonServiceClient::new(channel.clone()),
+            account: AccountServiceClient::new(channel.clone()),
+            diagnostics: DiagnosticsServiceClient::new(channel.clone()),
             addons: AddonServiceClient::new(channel),
         })
     }
@@ -205,6 +208,69 @@ impl Client {
         settle(self.daemon.reload(v1::ReloadRequest {}).await)
     }
 
+    /// Checks a Heroku token and has it kept.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn login(
+        &mut self,
+        token: String,
+        keep: v1::Keep,
+    ) -> Result<v1::LoginResponse, Failure> {
+        let request = v1::LoginRequest {
+            token,
+            keep: keep.into(),
+        };
+        settle(self.account.login(request).await)
+    }
+
+    /// Has the kept token forgotten.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn logout(&mut self) -> Result<v1::LogoutResponse, Failure> {
+        settle(self.account.logout(v1::LogoutRequest {}).await)
+    }
+
+    /// The Heroku account, and where its token comes from.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn who_am_i(&mut self) -> Result<v1::WhoAmIResponse, Failure> {
+        settle(self.account.who_am_i(v1::WhoAmIRequest {}).await)
+    }
+
+    /// What happened, and with `follow` what happens.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn events(
+        &mut self,
+        request: v1::WatchEventsRequest,
+    ) -> Result<Streaming<v1::WatchEventsResponse>, Failure> {
+        settle(self.diagnostics.watch_events(request).await)
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn metrics(&mut self) -> Result<String, Failure> {
+        let request = v1::GetMetricsRequest {};
+        Ok(settle(self.diagnostics.get_metrics(request).await)?.text)
+    }
+
+    /// The daemon's own checks, one at a time.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn diagnose(
+        &mut self,
+        request: v1::DiagnoseRequest,
+    ) -> Result<Streaming<v1::DiagnoseResponse>, Failure> {
+        settle(self.diagnostics.diagnose(request).await)
+    }
+
     /// Asks the daemon to stop; returns before it has.
     ///
     /// # Errors
@@ -249,11 +315,19 @@ fn incomplete() -> Failure {
         .with_hint("its version may differ from borealisctl's: see `borealisctl status`")
 }
 
-fn major(version: &str) -> &str {
+/// What two versions must have in common.
+pub(crate) fn major(version: &str) -> &str {
     version.split('.').next().unwrap_or(version)
 }
 
-fn default_socket() -> Result<PathBuf, Failure> {
+/// The socket that was named, or the default one.
+///
+/// # Errors
+/// When none was named and there is no default: the user has no directories.
+pub(crate) fn socket_path(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
+        return Ok(path.to_path_buf());
+    }
     Paths::from_environment()
         .map(|paths| paths.control_socket())
         .ok_or_else(|| {
@@ -316,7 +390,7 @@ fn start_hint(path: &Path, named: bool) -> String {
 
 /// Whether systemd's user manager would find the daemon's unit, by the search path of
 /// systemd.unit(5).
-fn unit_is_installed() -> bool {
+pub(crate) fn unit_is_installed() -> bool {
     let from_variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = from_variable("HOME");
     let below_home = |rest: &str| home.as_ref().map(|home| home.join(rest));

@@ -6,9 +6,11 @@ mod args;
 mod child;
 mod client;
 mod commands;
+mod complete;
 mod failure;
 mod output;
 mod query;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,11 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    match complete::answered() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return output::usage(&error, true),
+    }
     let plain = std::env::args_os().any(|arg| arg == "--no-color");
     let colour = if plain {
         ColorChoice::Never

@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 use borealisd::{
-    config::{Args, Settings},
+    config::{Args, Config, Settings},
     log,
 };
 use clap::Parser as _;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.check_config {
+        return check_config(&args);
+    }
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -20,6 +23,30 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its answer is all that is asked for"
+)]
+fn check_config(args: &Args) -> ExitCode {
+    let file = match Settings::new(args) {
+        Ok(settings) => settings.config_file,
+        Err(problem) => {
+            eprintln!("borealisd: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    match Config::load(&file) {
+        Ok(_) if file.exists() => println!("{} is valid", file.display()),
+        Ok(_) => println!("there is no {}; the defaults hold", file.display()),
+        Err(problem) => {
+            eprintln!("borealisd: {problem}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn start(args: &Args) -> Result<(), String> {

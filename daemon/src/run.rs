@@ -13,13 +13,16 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
-    credential::Broker,
-    notify,
+    credential::{Broker, SignIn},
+    doctor::Doctor,
+    journal::{Journal, Kind},
+    metrics, notify,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
@@ -72,15 +75,23 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         error,
     })?;
     let endpoints = Endpoints::from_variables(|name| env::var(name).ok())?;
-    let netrc_machine = endpoints.netrc_machine().to_owned();
+    let machine = endpoints.netrc_machine().to_owned();
     let provider = Provider::new(endpoints, Limits::default())?;
-    let broker = Broker::new(provider, broker_settings(&config, &netrc_machine));
+    let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
     let shutdown_grace = config.shutdown_grace;
+    let journal = Journal::new();
+    journal.record(
+        Kind::DaemonStarted,
+        concat!("(", env!("CARGO_PKG_VERSION"), ")"),
+    );
+    let upstream_tls = upstream_tls(&config.upstream_tls)?;
+    let (metrics_listen, listen) = watch::channel(config.metrics_listen);
 
     let environment = Environment {
         broker: Arc::clone(&broker),
+        journal: journal.clone(),
         limits: supervisor::limits(&config),
-        upstream_tls: upstream_tls(&config.upstream_tls)?,
+        upstream_tls: upstream_tls.clone(),
         local_tls: {
             let tls = state.tls.clone();
             Arc::new(move || {
@@ -104,10 +115,25 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         config_file: settings.config_file.clone(),
         sessions: sessions.clone(),
         broker: Arc::clone(&broker),
+        login: state.login.clone(),
+        journal: journal.clone(),
+        metrics: metrics_listen,
     });
-    let following = tokio::spawn({
-        let broker = Arc::clone(&broker);
-        async move { broker.follow_token().await }
+    let gather: Arc<dyn Fn() -> String + Send + Sync> = {
+        let (watch, broker) = (sessions.watch(), Arc::clone(&broker));
+        let started_at = about.started_at;
+        Arc::new(move || metrics::gather(&watch.borrow(), &broker, started_at))
+    };
+    let background = tokio::spawn({
+        let (broker, journal) = (Arc::clone(&broker), journal.clone());
+        let serving = metrics::serve(listen, Arc::clone(&gather), journal.clone());
+        async move {
+            tokio::join!(
+                broker.follow_token(),
+                tell_of_tokens(&broker, &journal),
+                serving
+            )
+        }
     });
 
     let shutdown = CancellationToken::new();
@@ -117,6 +143,17 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         broker: Arc::clone(&broker),
         about,
         reloader: Arc::clone(&reloader),
+        doctor: Doctor {
+            broker: Arc::clone(&broker),
+            sessions: sessions.clone(),
+            upstream_tls,
+            config_file: settings.config_file.clone(),
+            state_dir: paths.state_dir.clone(),
+            runtime_dir: paths.runtime_dir.clone(),
+        },
+        metrics: gather,
+        journal: journal.clone(),
+        sign_in: Arc::new(SignIn::new(Arc::clone(&broker), state.login)),
         shutdown: shutdown.clone(),
     };
     let serving = tokio::spawn(control::serve(
@@ -130,8 +167,9 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     wait_for_the_end(signals, &shutdown, &reloader).await;
 
     tracing::info!("stopping");
+    journal.record(Kind::DaemonStopping, "");
     notify::stopping(shutdown_grace + GRANT_LIMIT);
-    following.abort();
+    background.abort();
     sessions.stop(shutdown_grace).await;
     broker.drain(GRANT_LIMIT).await;
     stop_serving.cancel();
@@ -162,6 +200,14 @@ async fn wait_for_the_end(mut signals: Signals, shutdown: &CancellationToken, re
             }
         }
     });
+}
+
+/// Never ends.
+async fn tell_of_tokens(broker: &Broker, journal: &Journal) {
+    let mut changed = broker.token_changed();
+    while changed.changed().await.is_ok() {
+        journal.record(Kind::TokenChanged, "");
+    }
 }
 
 fn upstream_tls(config: &config::UpstreamTls) -> Result<UpstreamTls, StartError> {

@@ -12,19 +12,22 @@ use std::{
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
     &["model", "clock", "port", "notify", "log"],
+    &["journal"],
     &["ssh", "postgres", "provider", "state", "machine", "config"],
     &["credential"],
     &["session"],
     &["supervisor", "admin"],
-    &["reload"],
+    &["reload", "metrics", "doctor"],
     &["control"],
     &["run"],
 ];
 
 /// Crates that only one module may name.
 const ONLY: &[(&str, &str)] = &[
+    ("axum", "metrics"),
     ("russh", "ssh"),
     ("reqwest", "provider"),
+    ("secret_service", "credential"),
     ("tonic", "control"),
 ];
 

@@ -171,16 +171,124 @@ fn durations() {
 #[test]
 fn every_command_has_examples() {
     use clap::CommandFactory as _;
-    for command in Cli::command().get_subcommands() {
-        let help = command
-            .get_after_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let example = format!("borealisctl {}", command.get_name());
-        assert!(
-            help.contains("Examples:") && help.contains(&example),
-            "{}",
-            command.get_name()
-        );
+
+    fn check(command: &clap::Command, before: &str) {
+        for command in command.get_subcommands() {
+            let name = format!("{before} {}", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:") && help.contains(&name), "{name}");
+            check(command, &name);
+        }
     }
+
+    check(&Cli::command(), "borealisctl");
+}
+
+/// What scripts pass to the reference's add-on commands.
+#[test]
+fn flags_of_the_references_add_on_commands_mean_the_same() {
+    use super::addons::{
+        ExtensionsAction, IntegrationsAction, RestoreAction, UpgradeAction, UsersAction,
+    };
+
+    let spelled = |words: &[&str]| {
+        let words = ["borealisctl"].iter().chain(words).map(OsString::from);
+        Cli::try_parse_from(addons::without_colons(words))
+            .unwrap()
+            .command
+    };
+    let Command::Extensions(args) =
+        spelled(&["extensions:install", "-r", "-s", "-a", "sushi", "x"])
+    else {
+        panic!("not extensions")
+    };
+    let Some(ExtensionsAction::Install(args)) = args.action else {
+        panic!("not install")
+    };
+    assert!(args.recursive && args.suppress_conflict);
+    assert_eq!(args.target.target, None);
+    assert_eq!(
+        (args.target.app.as_deref(), args.extension.as_str()),
+        (Some("sushi"), "x")
+    );
+
+    let words = [
+        "extensions:remove",
+        "--suppress-missing",
+        "--confirm",
+        "x",
+        "--addon",
+        "hex",
+        "x",
+    ];
+    let Command::Extensions(args) = spelled(&words) else {
+        panic!("not extensions")
+    };
+    let Some(ExtensionsAction::Remove(args)) = args.action else {
+        panic!("not remove")
+    };
+    assert!(args.suppress_missing);
+    assert_eq!(args.confirm.as_deref(), Some("x"));
+
+    let Command::Users(args) = spelled(&["users:reset", "--app", "sushi"]) else {
+        panic!("not users")
+    };
+    assert!(matches!(args.action, Some(UsersAction::Reset(_))));
+
+    let words = [
+        "integrations:register",
+        "--app",
+        "sushi",
+        "--name",
+        "n",
+        "ssh-rsa",
+        "AAAA",
+        "me",
+    ];
+    let Command::Integrations(args) = spelled(&words) else {
+        panic!("not integrations")
+    };
+    let Some(IntegrationsAction::Register(args)) = args.action else {
+        panic!("not register")
+    };
+    assert_eq!(args.words, ["ssh-rsa", "AAAA", "me"]);
+
+    let words = [
+        "restore:execute",
+        "--app",
+        "sushi",
+        "--addon",
+        "SRC",
+        "--as",
+        "COPY",
+        "-d",
+        "ramen",
+        "-n",
+        "x2",
+        "-t",
+        "2023-02-24T18:42:00-08:00",
+        "--wait",
+    ];
+    let Command::Restore(args) = spelled(&words) else {
+        panic!("not restore")
+    };
+    let RestoreAction::Execute(args) = args.action else {
+        panic!("not execute")
+    };
+    assert_eq!(args.attachment.as_deref(), Some("COPY"));
+    assert_eq!(args.destination_app.as_deref(), Some("ramen"));
+    assert_eq!(args.new_plan.as_deref(), Some("x2"));
+    assert_eq!(
+        args.restore_to_time.unwrap().to_string(),
+        "2023-02-25T02:42:00Z"
+    );
+    assert!(args.wait);
+
+    let Command::Upgrade(args) = spelled(&["upgrade:cancel", "-o", "hex"]) else {
+        panic!("not upgrade")
+    };
+    assert!(matches!(args.action, UpgradeAction::Cancel(_)));
 }

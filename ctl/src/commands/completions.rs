@@ -1,14 +1,13 @@
-//! `completions`: a script for a shell, from the same definitions as the help.
+//! `completions`: a script that makes a shell ask borealisctl what can be typed.
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Context, Outcome};
-use crate::args::Cli;
+use crate::{complete, failure::Failure};
 
 pub(super) fn run(context: Context<'_>, shell: Shell) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "borealisctl", &mut script);
-    context.output.text(&String::from_utf8_lossy(&script))?;
+    let script = complete::script(shell)
+        .ok_or_else(|| Failure::failed(format!("there are no completions for {shell}")))?;
+    context.output.text(&script)?;
     Ok(0)
 }

@@ -3,11 +3,16 @@
 mod close;
 mod completions;
 mod confirm;
+mod doctor;
 mod env;
+mod events;
 mod extensions;
 mod info;
 mod integrations;
 mod list;
+mod login;
+mod man;
+mod metrics;
 mod open;
 mod psql;
 mod reload;
@@ -18,6 +23,7 @@ mod show;
 mod shutdown;
 mod status;
 mod target;
+mod top;
 mod upgrade;
 mod url;
 mod users;
@@ -84,6 +90,14 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Upgrade(args) => upgrade::run(context, args).await,
         Command::Status => status::run(context).await,
+        Command::Doctor(args) => doctor::run(context, &args).await,
+        Command::Events(args) => events::run(context, args).await,
+        Command::Metrics => metrics::run(context).await,
+        Command::Top => top::run(context).await,
+        Command::Login(args) => login::login(context, &args).await,
+        Command::Logout => login::logout(context).await,
+        Command::Whoami => login::whoami(context).await,
+        Command::Man(args) => man::run(context, &args),
         Command::Reload => reload::run(context).await,
         Command::Shutdown => shutdown::run(context).await,
         Command::Completions { shell } => completions::run(context, shell),

@@ -22,6 +22,7 @@ struct Info<'a> {
     started_at: Option<String>,
     sessions: Sessions,
     connections: Connections,
+    token_source: Option<&'a str>,
     socket: &'a str,
     config_file: &'a str,
     state_dir: &'a str,
@@ -141,6 +142,7 @@ fn record(info: &v1::GetInfoResponse) -> Info<'_> {
             active: connections.active,
             total: connections.total,
         },
+        token_source: (!info.token_source.is_empty()).then_some(&info.token_source),
         socket: &info.socket,
         config_file: &info.config_file,
         state_dir: &info.state_dir,
@@ -187,6 +189,13 @@ fn info_lines(info: &v1::GetInfoResponse) -> Vec<(&'static str, Cell)> {
                 connections.active, connections.total
             )),
         ),
+        (
+            "Token",
+            Cell::new(match info.token_source.as_str() {
+                "" => "not read, or none: `borealisctl whoami` looks for it".to_owned(),
+                source => format!("from {source}"),
+            }),
+        ),
         ("Socket", Cell::new(&info.socket)),
         ("Config", Cell::new(&info.config_file)),
         ("State", Cell::new(&info.state_dir)),
@@ -221,6 +230,7 @@ fn info_csv(info: &v1::GetInfoResponse) -> String {
             ("sessions_up", &up),
             ("connections_active", &active),
             ("connections_total", &all),
+            ("token_source", record.token_source.unwrap_or_default()),
             ("socket", record.socket),
             ("config_file", record.config_file),
             ("state_dir", record.state_dir),
@@ -242,7 +252,7 @@ fn pairs_csv<'a>(
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn health(value: v1::Health) -> Option<&'static str> {
+pub(super) fn health(value: v1::Health) -> Option<&'static str> {
     match value {
         v1::Health::Unspecified => None,
         v1::Health::Ok => Some("ok"),

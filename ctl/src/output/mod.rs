@@ -1,9 +1,12 @@
 //! The only place that prints. Results go to standard output in the chosen format; notes,
 //! warnings, failures and the spinner to standard error.
 
+mod account;
 pub(crate) mod addon;
+pub(crate) mod checks;
 pub(crate) mod csv;
 pub(crate) mod daemon;
+pub(crate) mod events;
 mod extensions;
 mod integrations;
 pub(crate) mod json;
@@ -19,6 +22,7 @@ mod size;
 mod spinner;
 mod table;
 mod time;
+pub(crate) mod top;
 mod upgrade;
 mod users;
 pub(crate) mod yaml;

@@ -270,12 +270,7 @@ fn csv_of<'a>(records: impl IntoIterator<Item = Record<'a>>, with_secrets: bool)
 
 fn row(session: &v1::Session, now: Timestamp) -> Vec<Cell> {
     let counts = session.connections.unwrap_or_default();
-    let note = match &session.last_error {
-        Some(error) if session.state() != v1::State::Up => error.message.clone(),
-        _ if !session.step.is_empty() => session.step.clone(),
-        _ => until(session.expires_at.as_ref(), now)
-            .map_or_else(String::new, |left| format!("closes in {left}")),
-    };
+    let note = note(session, now);
     vec![
         Cell::new(&session.name),
         state_cell(session.state()),
@@ -287,7 +282,17 @@ fn row(session: &v1::Session, now: Timestamp) -> Vec<Cell> {
     ]
 }
 
-fn state_cell(value: v1::State) -> Cell {
+/// What there is to say beside its state.
+pub(super) fn note(session: &v1::Session, now: Timestamp) -> String {
+    match &session.last_error {
+        Some(error) if session.state() != v1::State::Up => error.message.clone(),
+        _ if !session.step.is_empty() => session.step.clone(),
+        _ => until(session.expires_at.as_ref(), now)
+            .map_or_else(String::new, |left| format!("closes in {left}")),
+    }
+}
+
+pub(super) fn state_cell(value: v1::State) -> Cell {
     let colour = match value {
         v1::State::Up => AnsiColor::Green,
         v1::State::Failed => AnsiColor::Red,
@@ -424,7 +429,7 @@ const NON_ALPHANUMERIC_BUT_UNRESERVED: &percent_encoding::AsciiSet = &NON_ALPHAN
     .remove(b'_')
     .remove(b'~');
 
-fn address(session: &v1::Session) -> String {
+pub(super) fn address(session: &v1::Session) -> String {
     if session.host.contains(':') {
         format!("[{}]:{}", session.host, session.port)
     } else {

@@ -8,6 +8,12 @@ pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
     Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// To the second, in the user's time zone.
+pub(crate) fn stamp(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    let time = timestamp(time?)?.to_zoned(TimeZone::system());
+    Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// In the user's own zone: `2026-11-22 15:15:00 CET`.
 pub(crate) fn local(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let zoned = timestamp(time?)?.to_zoned(TimeZone::system());

@@ -6,6 +6,7 @@
     reason = "a test that can't go on fails"
 )]
 
+mod addons;
 mod children;
 mod daemon;
 mod postgres;

@@ -374,6 +374,14 @@ async fn after_a_lost_answer_the_list_tells() {
 }
 
 #[tokio::test]
+async fn what_was_turned_away_at_the_door_is_asked_again() {
+    let world = World::new().await;
+    world.on(&post(), [Reply::status(429), installed()]);
+    let (_, outcome) = world.install("a", Dependencies::Report).await;
+    assert_eq!((outcome, world.server.asked(&post())), (Ok(()), 2));
+}
+
+#[tokio::test]
 async fn nobody_waits_so_nothing_further_is_installed() {
     let world = World::new().await;
     let (steps, told) = mpsc::channel(1);

@@ -23,7 +23,8 @@ const CONFIG_VARIABLE: &str = "BOREALIS_CONFIG";
 Environment:
   BOREALIS_CONFIG, BOREALIS_SOCKET   as --config and --socket
   BOREALIS_LOG                       log filter, such as `info` or `borealisd=debug`
-  HEROKU_API_KEY                     Heroku API token; else ~/.netrc is read
+  HEROKU_API_KEY                     Heroku API token; see `borealisctl login --help` for
+                                     the other places where it may be
 
 Examples:
   borealisd                          in a terminal, to try it
@@ -41,6 +42,10 @@ pub struct Args {
     /// How log lines are written: auto is text, in colour on a terminal, fit for the journal there
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
+
+    /// Only say whether the config file is valid; exit code 2 where it isn't
+    #[arg(long)]
+    pub check_config: bool,
 
     /// More messages: -v debug, -vv everything of borealisd's own
     #[arg(short, long, action = clap::ArgAction::Count)]

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Services, convert};
 use crate::{
+    credential::Broker,
     machine::Phase,
     reload::Reloader,
     supervisor::{Handle, Picture},
@@ -36,6 +37,7 @@ pub struct About {
 
 pub(super) struct Daemon {
     handle: Handle,
+    broker: Arc<Broker>,
     about: About,
     reloader: Arc<Reloader>,
     shutdown: CancellationToken,
@@ -49,6 +51,7 @@ impl Daemon {
     pub(super) fn new(services: &Services) -> Self {
         Self {
             handle: services.sessions.clone(),
+            broker: Arc::clone(&services.broker),
             about: services.about.clone(),
             reloader: Arc::clone(&services.reloader),
             shutdown: services.shutdown.clone(),
@@ -61,7 +64,19 @@ impl DaemonService for Daemon {
     async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Answer<v1::GetInfoResponse> {
         let watch = self.handle.watch();
         let picture = watch.borrow();
-        let (health, reasons) = health(&picture, &self.about.problems);
+        let (mut health, mut reasons) = health(&picture, &self.about.problems);
+        let token = self.broker.known_token();
+        let token_source = match token {
+            None => String::new(),
+            Some(Ok(source)) => source,
+            Some(Err(cause)) => {
+                if health == v1::Health::Ok {
+                    health = v1::Health::Warning;
+                }
+                reasons.push(convert::failure(&cause));
+                String::new()
+            }
+        };
         let up = picture
             .sessions
             .iter()
@@ -88,6 +103,7 @@ impl DaemonService for Daemon {
             sessions: u32::try_from(picture.sessions.len()).unwrap_or(u32::MAX),
             sessions_up: u32::try_from(up).unwrap_or(u32::MAX),
             connections: Some(connections),
+            token_source,
         }))
     }
 

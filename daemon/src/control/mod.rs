@@ -1,16 +1,20 @@
 //! The control API on its Unix socket. The only importer of tonic: requests become calls of
 //! the supervisor's handle, causes become statuses.
 
+mod account;
 mod addons;
 mod convert;
 mod daemon;
+mod diagnostics;
 mod sessions;
 mod socket;
 
 use std::sync::Arc;
 
 use borealis_proto::v1::{
-    addon_service_server::AddonServiceServer, daemon_service_server::DaemonServiceServer,
+    account_service_server::AccountServiceServer, addon_service_server::AddonServiceServer,
+    daemon_service_server::DaemonServiceServer,
+    diagnostics_service_server::DiagnosticsServiceServer,
     session_service_server::SessionServiceServer,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +23,13 @@ use tonic::transport::Server;
 pub use daemon::About;
 pub use socket::{ClaimError, Socket};
 
-use crate::{credential::Broker, reload::Reloader, supervisor};
+use crate::{
+    credential::{Broker, SignIn},
+    doctor::Doctor,
+    journal::Journal,
+    reload::Reloader,
+    supervisor,
+};
 
 /// What the API is served from.
 pub struct Services {
@@ -31,6 +41,14 @@ pub struct Services {
     pub about: About,
     /// Reads config and token again.
     pub reloader: Arc<Reloader>,
+    /// Signs in and out.
+    pub sign_in: Arc<SignIn>,
+    /// What happened.
+    pub journal: Journal,
+    /// Makes the metrics' text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Makes checks.
+    pub doctor: Doctor,
     /// Stops the daemon.
     pub shutdown: tokio_util::sync::CancellationToken,
 }
@@ -59,6 +77,21 @@ pub async fn serve(
     let session_service =
         SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
+    let account_service = AccountServiceServer::new(account::Account {
+        sign_in: Arc::clone(&services.sign_in),
+        journal: services.journal.clone(),
+    });
+    let diagnostics_service = DiagnosticsServiceServer::new(diagnostics::Diagnostics {
+        journal: services.journal.clone(),
+        metrics: Arc::clone(&services.metrics),
+        doctor: services.doctor.clone(),
+    });
+    health
+        .set_serving::<DiagnosticsServiceServer<diagnostics::Diagnostics>>()
+        .await;
+    health
+        .set_serving::<AccountServiceServer<account::Account>>()
+        .await;
     let addon_service = AddonServiceServer::new(addons::Addons::new(
         Arc::clone(&services.broker),
         services.sessions.clone(),
@@ -77,6 +110,8 @@ pub async fn serve(
     let served = Server::builder()
         .add_service(session_service)
         .add_service(daemon_service)
+        .add_service(account_service)
+        .add_service(diagnostics_service)
         .add_service(addon_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::RngExt as _;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -19,7 +19,7 @@ use super::{
     contest::{self, Contest},
     flight::locked,
     grant::{Grant, YOUNG},
-    lease::{Leases, RotationInterval},
+    lease::{Leases, Renewals, RotationInterval},
     resolve,
     token::{Reading, Token, TokenSources},
 };
@@ -252,6 +252,34 @@ impl Broker {
             .await
     }
 
+    /// Whose token `token` is, whatever the places hold. `named` is what a refusal calls it.
+    ///
+    /// # Errors
+    /// That it was refused, or that the Heroku API doesn't say.
+    pub async fn account_of(&self, token: &SecretString, named: &str) -> Result<Account, Cause> {
+        self.caller
+            .provider
+            .heroku(token, Waiting::Somebody)
+            .account()
+            .await
+            .map_err(|failure| failure.heroku_cause(named))
+    }
+
+    /// Reads the token again, since it may have changed where that leaves no trace. Who waits
+    /// for another one is told.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoggedIn`] where there is none.
+    pub async fn look_for_token(&self) -> Result<(), Cause> {
+        self.caller.tokens.look_again().await.map(drop)
+    }
+
+    /// Where the token of the moment was found, or why there is none; `None` while nobody has
+    /// asked for one. Asks nobody itself.
+    pub fn known_token(&self) -> Option<Result<String, Cause>> {
+        self.caller.tokens.known()
+    }
+
     /// What every place where a token may be holds.
     pub async fn survey_tokens(&self) -> Vec<Reading> {
         self.caller.tokens.survey().await
@@ -298,6 +326,16 @@ impl Broker {
         F: Future<Output = Result<T, Failure>>,
     {
         self.caller.with_grant(call, classify).await
+    }
+
+    /// How many short-lived authorizations exist at Heroku, by what is known here.
+    pub fn grants_outstanding(&self) -> usize {
+        self.caller.grants_outstanding()
+    }
+
+    /// How often the provider was asked for SSH users and for database users.
+    pub fn renewals(&self) -> (Renewals, Renewals) {
+        (self.ssh.renewals(), self.database.renewals())
     }
 
     /// Runs an operation of the Heroku API with the user's token, and once more where it is

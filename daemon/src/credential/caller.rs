@@ -37,6 +37,11 @@ impl Caller {
         }
     }
 
+    /// How many grants exist at Heroku, by what is known here.
+    pub(super) fn grants_outstanding(&self) -> usize {
+        self.grants.outstanding()
+    }
+
     /// Runs `call` with the token; where it is refused and another can be read, once again.
     pub(super) async fn with_token<T, F>(&self, call: impl Fn(Arc<Token>) -> F) -> Result<T, Cause>
     where

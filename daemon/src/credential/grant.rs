@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -52,6 +52,8 @@ struct Shared {
     runtime: Handle,
     young: Duration,
     live: Mutex<Weak<Live>>,
+    /// Made, and not known to be removed.
+    outstanding: AtomicUsize,
 }
 
 struct Live {
@@ -110,9 +112,15 @@ impl Grants {
                 runtime: Handle::current(),
                 young,
                 live: Mutex::default(),
+                outstanding: AtomicUsize::new(0),
             }),
             flight: Flight::default(),
         }
+    }
+
+    /// How many exist at Heroku, by what is known here.
+    pub(super) fn outstanding(&self) -> usize {
+        self.shared.outstanding.load(Ordering::Relaxed)
     }
 
     /// A grant for `token`: one that a call holds at this moment, if it is young enough,
@@ -139,6 +147,7 @@ impl Shared {
             .await
             .map_err(|failure| failure.heroku_cause(&token.source))?;
         debug!(grant = authorization.id, "made");
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
         let removal = Removal {
             id: authorization.id,
             token,
@@ -167,6 +176,8 @@ impl Shared {
             .heroku(&token.value, Waiting::Nobody)
             .delete_authorization(&id)
             .await;
+        // One that can't be removed ends by itself.
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
         match removed {
             Ok(()) => debug!(grant = id, "removed"),
             Err(failure) if failure.status() == Some(404) => debug!(grant = id, "gone already"),

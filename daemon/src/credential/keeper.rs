@@ -20,6 +20,9 @@ use crate::model::Cause;
 
 /// How often [`TokenKeeper::follow`] looks at the files.
 const LOOK: Duration = Duration::from_secs(3);
+/// How many looks at files go by before one into the keychain, while there is no token: it
+/// may have been unlocked.
+const KEYCHAIN_TURN: u32 = 10;
 
 pub(super) struct TokenKeeper {
     state: Mutex<State>,
@@ -68,7 +71,8 @@ impl TokenKeeper {
     /// The token of the moment: the one that was read last, unless a file changed since.
     ///
     /// # Errors
-    /// [`Cause::NotLoggedIn`] where no place has one.
+    /// [`Cause::NotLoggedIn`] where no place has one, [`Cause::NoUsableToken`] where one of
+    /// them can't be read.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
         let sources = self.sources();
         let stamp = sources.stamp().await;
@@ -124,9 +128,29 @@ impl TokenKeeper {
         token
     }
 
+    /// Reads the same places again, as [`TokenKeeper::reload`] does.
+    pub(super) async fn look_again(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
+        let sources = self.sources();
+        self.reload((*sources).clone()).await
+    }
+
     /// Grows with each token that differs from the one before.
     pub(super) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Where the token of the moment was found, or why there is none; `None` while nobody has
+    /// asked for one. Asks nobody itself.
+    pub(super) fn known(&self) -> Option<Result<String, Cause>> {
+        let state = locked(&self.state);
+        let last = state.last.as_ref()?;
+        Some(match (&last.token, last.worth) {
+            (Some(token), Worth::Good) => Ok(token.source.clone()),
+            (Some(token), Worth::Doubtful) => Err(Cause::TokenRefused {
+                source: token.source.clone(),
+            }),
+            (None, _) => Err(no_token(&state.told)),
+        })
     }
 
     /// What every place holds.
@@ -136,13 +160,18 @@ impl TokenKeeper {
 
     /// Reads again whenever a file among the places changes. Ends when it is dropped.
     pub(super) async fn follow(self: &Arc<Self>) -> Infallible {
+        let mut turn = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             let stamp = self.sources().stamp().await;
-            let news = locked(&self.state)
-                .last
-                .as_ref()
-                .is_some_and(|last| last.stamp != stamp);
+            let (mut news, missing) = match &locked(&self.state).last {
+                Some(last) => (last.stamp != stamp, last.token.is_none()),
+                None => (false, false),
+            };
+            turn = (turn + 1) % KEYCHAIN_TURN;
+            if missing && !news && turn == 0 {
+                news = self.sources().keychain_has_one().await;
+            }
             if news {
                 // No token is an answer too, and remembered as such.
                 let _ = self.current().await;
@@ -175,7 +204,7 @@ impl TokenKeeper {
             for problem in problems.iter().filter(|p| !state.told.contains(p)) {
                 warn!("Heroku token: {problem}");
             }
-            state.told = problems;
+            state.told.clone_from(&problems);
             let differs = state
                 .last
                 .as_ref()
@@ -197,7 +226,17 @@ impl TokenKeeper {
             );
             self.changed.send_modify(|number| *number += 1);
         }
-        token.ok_or(Cause::NotLoggedIn)
+        token.ok_or_else(|| no_token(&problems))
+    }
+}
+
+fn no_token(problems: &[String]) -> Cause {
+    if problems.is_empty() {
+        Cause::NotLoggedIn
+    } else {
+        Cause::NoUsableToken {
+            problems: problems.join("; "),
+        }
     }
 }
 
@@ -266,6 +305,18 @@ mod tests {
             told = changed.changed() => told.unwrap(),
         }
         assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_in_a_place_is_told_where_no_other_has_a_token() {
+        let keeper = TokenKeeper::new(TokenSources::from_places(vec![Place::Variable {
+            name: "HEROKU_API_KEY",
+            value: None,
+            instead: Some("HEROKU_API_TOKEN"),
+        }]));
+        let cause = keeper.current().await.unwrap_err();
+        assert_eq!(cause.row().code, "not-logged-in");
+        assert!(cause.to_string().contains("did you mean HEROKU_API_KEY?"));
     }
 
     #[tokio::test]

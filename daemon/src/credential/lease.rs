@@ -40,6 +40,22 @@ pub enum RotationInterval {
 pub(super) struct Leases<K, C> {
     slots: Mutex<HashMap<K, Arc<Slot<C>>>>,
     tracker: TaskTracker,
+    renewals: Arc<RenewalCounts>,
+}
+
+#[derive(Default)]
+struct RenewalCounts {
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How often leases of a kind were asked of the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Renewals {
+    /// Issued.
+    pub done: u64,
+    /// Asked for, and not issued.
+    pub failed: u64,
 }
 
 struct Slot<C> {
@@ -85,6 +101,7 @@ where
         Self {
             slots: Mutex::default(),
             tracker,
+            renewals: Arc::default(),
         }
     }
 
@@ -113,11 +130,29 @@ where
         }
         let work = || {
             let (slot, renewal) = (Arc::clone(&slot), renew());
-            async move { Ok(slot.hold(renewal.await?, rotation)) }
+            let counts = Arc::clone(&self.renewals);
+            async move {
+                let issued = renewal.await;
+                let count = if issued.is_ok() {
+                    &counts.done
+                } else {
+                    &counts.failed
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok(slot.hold(issued?, rotation))
+            }
         };
         slot.flight
             .join(&self.tracker, || slot.newer_than(after), work)
             .await
+    }
+
+    /// How often the provider was asked.
+    pub(super) fn renewals(&self) -> Renewals {
+        Renewals {
+            done: self.renewals.done.load(Ordering::Relaxed),
+            failed: self.renewals.failed.load(Ordering::Relaxed),
+        }
     }
 
     /// What is held, without asking anybody.

@@ -44,6 +44,10 @@ pub enum Cause {
 
     // The Heroku account.
     NotLoggedIn,
+    /// No place has a token, and some of them can't be read or hold what is none.
+    NoUsableToken {
+        problems: String,
+    },
     TokenRefused {
         source: String,
     },
@@ -173,6 +177,10 @@ pub enum Cause {
     },
     SocketPathTooLong {
         path: String,
+    },
+    MetricsUnserved {
+        address: String,
+        detail: String,
     },
     Internal {
         detail: String,
@@ -312,7 +320,15 @@ impl Cause {
                 R::WhenTokenChanges,
                 "28000",
                 "not logged in to Heroku: no API token was found".into(),
-                "run `borealisctl login`, or `heroku login`, or start borealisd with HEROKU_API_KEY set; then `borealisctl reload`",
+                "run `borealisctl login`, or `heroku login`, or start borealisd with HEROKU_API_KEY set",
+            ),
+            Self::NoUsableToken { problems } => row(
+                "not-logged-in",
+                C::Login,
+                R::WhenTokenChanges,
+                "28000",
+                format!("not logged in to Heroku: no API token was found ({problems})"),
+                "mend that, or run `borealisctl login`; `borealisctl whoami` shows every place that was looked at",
             ),
             Self::TokenRefused { source } => row(
                 "token-refused",
@@ -322,7 +338,7 @@ impl Cause {
                 format!(
                     "Heroku refused the API token from {source} (it may have expired or been revoked)"
                 ),
-                "sign in again with `borealisctl login` or `heroku login`, then `borealisctl reload`",
+                "sign in again with `borealisctl login` or `heroku login`",
             ),
             Self::TwoFactorRequired => row(
                 "two-factor-required",
@@ -330,7 +346,7 @@ impl Cause {
                 R::WhenTokenChanges,
                 "28000",
                 "Heroku wants a two-factor code for this account's token".into(),
-                "sign in with `heroku login`, which asks for the code in the browser, then `borealisctl reload`",
+                "sign in with `heroku login`, which asks for the code in the browser; or make a token in the Heroku dashboard (Account settings, Applications, Authorizations) and give it to `borealisctl login`",
             ),
 
             Self::AppNotFound { app } => row(
@@ -667,6 +683,14 @@ impl Cause {
                     "the path of the session's Unix socket has more than the 107 bytes that the system allows: {path}"
                 ),
                 "choose a shorter name with --name, or a shorter runtime directory with XDG_RUNTIME_DIR",
+            ),
+            Self::MetricsUnserved { address, detail } => row(
+                "metrics-unserved",
+                C::Operation,
+                R::Backoff,
+                "58030",
+                format!("metrics can't be served at {address}: {detail}"),
+                "choose another metrics_listen in config.toml, then `borealisctl reload`",
             ),
             Self::Internal { detail } => row(
                 "internal",

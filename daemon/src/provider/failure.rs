@@ -76,6 +76,16 @@ impl Api {
     }
 }
 
+impl Api {
+    /// As metrics name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Heroku => "heroku",
+            Self::Borealis => "borealis",
+        }
+    }
+}
+
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

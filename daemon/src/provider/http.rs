@@ -7,7 +7,7 @@ use std::{error::Error as _, time::Duration};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Client, Method, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER},
     redirect,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +22,7 @@ use super::{
     endpoints::is_loopback,
     failure::{Api, Failure, Refusal},
     patience::{Limits, Waiting},
+    tally::Tally,
 };
 
 /// RFC 3986's unreserved characters stay, everything else is encoded.
@@ -50,6 +51,7 @@ pub(super) struct Http {
     client: Client,
     limits: Limits,
     hurry: CancellationToken,
+    pub(super) tally: Tally,
 }
 
 /// What is asked.
@@ -159,6 +161,7 @@ impl Http {
             client: builder.build()?,
             limits,
             hurry,
+            tally: Tally::default(),
         })
     }
 
@@ -268,10 +271,13 @@ impl Http {
     ) -> Result<Answer, Miss> {
         match timeout(limit, self.exchange(call, url, range)).await {
             Ok(result) => result,
-            Err(_) => Err(self.passing(
-                format!("no answer from {} within {limit:.0?}", self.place()),
-                Reached::Perhaps,
-            )),
+            Err(_) => {
+                self.tally.count(None);
+                Err(self.passing(
+                    format!("no answer from {} within {limit:.0?}", self.place()),
+                    Reached::Perhaps,
+                ))
+            }
         }
     }
 
@@ -291,11 +297,15 @@ impl Http {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.not_answered(&error))?;
+        let response = request.send().await.map_err(|error| {
+            self.tally.count(None);
+            self.not_answered(&error)
+        })?;
         let status = response.status();
+        self.tally.count(Some(status.as_u16()));
+        if let Some(date) = date(&response) {
+            self.tally.compare_clocks(date, jiff::Timestamp::now());
+        }
         let request_id = text_header(&response, &REQUEST_ID);
         debug!(api = %self.api, method = %call.method, path = url.path(), status = status.as_u16(), request_id, "answered");
 
@@ -490,6 +500,11 @@ fn retry_after(response: &Response) -> Option<Duration> {
     }
     let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
     Some(Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+}
+
+fn date(response: &Response) -> Option<jiff::Timestamp> {
+    let value = response.headers().get(DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(value).ok()?.timestamp())
 }
 
 /// Text from outside, fit for a line of a log.

@@ -10,8 +10,12 @@ pub mod failure;
 pub mod heroku;
 mod http;
 pub mod patience;
+mod tally;
 pub mod wire;
 
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +90,20 @@ impl Provider {
             addon,
             waiting,
         }
+    }
+
+    /// How often each API was called, by the status of its answer; `None` for no answer.
+    pub fn answers(&self) -> [(Api, BTreeMap<Option<u16>, u64>); 2] {
+        [
+            (Api::Heroku, self.heroku.tally.answers()),
+            (Api::Borealis, self.borealis.tally.answers()),
+        ]
+    }
+
+    /// By how much this machine's clock is ahead of the Heroku API's, to a second or two;
+    /// `None` before its first answer.
+    pub fn clock_skew(&self) -> Option<SignedDuration> {
+        self.heroku.tally.skew()
     }
 
     /// From now on pauses between attempts are short: the daemon waits for them to stop.

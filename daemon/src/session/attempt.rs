@@ -9,7 +9,7 @@ use super::Spec;
 use crate::{
     credential::{Broker, DatabaseKey},
     machine::Renew,
-    model::{Cause, DatabaseCredential, Lease, Resolved, Role},
+    model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role},
     postgres::{self, LoginError, StartupParameters, UpstreamTls},
     ssh::{self, ChannelStream, Keepalive, Tunnel},
 };
@@ -45,15 +45,20 @@ pub(super) struct Dialer {
 
 /// Key of the database lease of a session.
 pub(crate) fn database_key(spec: &Spec, resolved: &Resolved) -> DatabaseKey {
-    match spec.role {
+    key_of(spec.role, spec.access, resolved)
+}
+
+/// Key of the database lease for a role and an access.
+pub(crate) fn key_of(role: Role, access: Access, resolved: &Resolved) -> DatabaseKey {
+    match role {
         Role::Personal => DatabaseKey::Personal {
             addon: resolved.addon.clone(),
-            access: spec.access,
+            access,
         },
         Role::App => DatabaseKey::App {
             app: resolved.app.clone(),
             attachment: resolved.attachment.clone(),
-            access: spec.access,
+            access,
         },
     }
 }

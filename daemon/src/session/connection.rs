@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     credential::{Broker, DatabaseKey},
+    journal::{Journal, Kind},
     machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
     postgres::{
@@ -58,6 +59,7 @@ pub(super) struct Gateway {
     pub(super) limits: Limits,
     pub(super) upstream_tls: UpstreamTls,
     pub(super) broker: Arc<Broker>,
+    pub(super) journal: Journal,
     pub(super) tunnels: Arc<Tunnels>,
     /// Known once the target has been looked up.
     pub(super) key: watch::Receiver<Option<DatabaseKey>>,
@@ -149,7 +151,9 @@ enum Opening<S> {
 async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
     let name = &gateway.name;
     let Ok(_slot) = gateway.slots.take() else {
-        return client.refuse(&gateway.too_many(), name).await;
+        let cause = gateway.too_many();
+        gateway.tell(&cause);
+        return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
     let mut ending = gateway.ending.follow();
@@ -173,7 +177,7 @@ async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
             gateway.splice(&mut client, stream, dialogue, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
-            tracing::info!(session = %name, %cause, "a client was refused");
+            gateway.tell(&cause);
             client.refuse(&cause, name).await;
         }
         Err(Refused::ByDatabase(answer)) => client.refuse_with(&answer).await,
@@ -197,7 +201,7 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
             gateway.splice(&mut stream, channel, None, &tunnel).await;
         }
         Err(cause) => {
-            tracing::info!(session = %name, %cause, "a client was refused");
+            gateway.tell(&cause);
             let refusing = refusal::refuse_unread(stream, &TlsOffer::Declined, &cause, name);
             let _ = timeout(LOGIN_LIMIT, refusing).await;
         }
@@ -243,6 +247,13 @@ impl Gateway {
                 None => Opening::Done,
             }),
         }
+    }
+
+    /// Says why a client is refused, beside saying so to the client.
+    fn tell(&self, cause: &Cause) {
+        tracing::info!(session = %self.name, %cause, "a client was refused");
+        let (session, kind) = (Some(&self.name), Kind::ConnectionRefused);
+        self.journal.failure(session, kind, cause);
     }
 
     /// Lets a client in, or does what else it came for.

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock::{Clock, Moment},
     credential::{Broker, DatabaseKey, DatabaseLease},
+    journal::{Journal, Kind},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
     model::{Cause, Class, Generation, Retry},
     postgres::{LocalTls, UpstreamTls},
@@ -32,6 +33,8 @@ use crate::{
 pub struct Environment {
     /// Where leases come from.
     pub broker: Arc<Broker>,
+    /// Where what happens to it is told.
+    pub journal: Journal,
     /// The config's limits.
     pub limits: Limits,
     /// TLS to the database.
@@ -167,11 +170,12 @@ impl Driver {
         let key = watch::Sender::new(known.map(|resolved| database_key(&spec, resolved)));
         let addon = watch::Sender::new(known.map(|resolved| resolved.addon.clone()));
         let (nudge, nudges) = mpsc::channel(1);
-        let tunnels = Tunnels::new(Dialer {
+        let dialer = Dialer {
             broker: Arc::clone(&environment.broker),
             keepalive: environment.limits.keepalive,
             addon: addon.subscribe(),
-        });
+        };
+        let tunnels = Tunnels::new(dialer, Arc::clone(&counters));
         let gateway = Arc::new(Gateway {
             name: spec.name.clone(),
             verifier: login.verifier.clone(),
@@ -180,6 +184,7 @@ impl Driver {
             limits: environment.limits,
             upstream_tls: environment.upstream_tls.clone(),
             broker: Arc::clone(&environment.broker),
+            journal: environment.journal.clone(),
             tunnels: Arc::clone(&tunnels),
             key: key.subscribe(),
             counters,
@@ -254,11 +259,16 @@ impl Driver {
                 }
                 Ok(()) = lost.changed() => {
                     let cause = lost.borrow_and_update().clone();
-                    Event::TunnelsLost(cause.unwrap_or(Cause::TunnelLost { detail: String::new() }))
+                    let cause = cause.unwrap_or(Cause::TunnelLost { detail: String::new() });
+                    self.environment.journal.failure(Some(&self.spec.name), Kind::TunnelLost, &cause);
+                    Event::TunnelsLost(cause)
                 }
                 Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
                 Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
-                () = renewed(&mut self.lease) => continue,
+                () = renewed(&mut self.lease) => {
+                    self.tell_of_rotation();
+                    continue;
+                }
                 Ok(()) = steps.changed() => continue,
                 () = sleep(pause) => {
                     self.tunnels.prune();
@@ -297,11 +307,15 @@ impl Driver {
 
     fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
         self.concluded += 1;
+        self.gateway.counters.attempted(&outcome);
         let name = &self.spec.name;
+        let journal = &self.environment.journal;
         let (event, answer) = match outcome {
             Ok(proven) => {
                 if self.life.phase() != Phase::Up {
-                    tracing::info!(session = %name, bastion = %proven.tunnel.bastion(), "session up");
+                    let bastion = proven.tunnel.bastion();
+                    tracing::info!(session = %name, %bastion, "session up");
+                    journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
                 }
                 self.learn(&proven);
                 self.tunnels.install(proven.tunnel);
@@ -309,6 +323,7 @@ impl Driver {
             }
             Err(cause) => {
                 tracing::warn!(session = %name, %cause, "attempt failed");
+                journal.failure(Some(name), Kind::AttemptFailed, &cause);
                 if renew == Renew::Everything {
                     self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
                 }
@@ -361,6 +376,15 @@ impl Driver {
         self.key.send_replace(Some(key));
         self.addon.send_replace(Some(proven.resolved.addon.clone()));
         self.step.send_replace(String::new());
+    }
+
+    fn tell_of_rotation(&self) {
+        let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
+        if let Some(lease) = lease {
+            let detail = format!("(generation {})", lease.generation.0);
+            let journal = &self.environment.journal;
+            journal.of_session(&self.spec.name, Kind::CredentialRotated, detail);
+        }
     }
 
     /// What connections are told, by what the machine decided.

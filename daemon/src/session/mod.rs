@@ -26,7 +26,7 @@ use std::{
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-pub(crate) use attempt::database_key;
+pub(crate) use attempt::{database_key, key_of};
 pub use driver::{Command, Environment, Farewell, Session, spawn};
 pub use endpoint::{Endpoint, PortWish, bind};
 
@@ -127,7 +127,14 @@ pub struct Counters {
     total: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
+    tunnels: AtomicU64,
+    attempts: AtomicU64,
+    failed_attempts: AtomicU64,
 }
+
+/// Counts one tunnel while it lives.
+#[derive(Debug)]
+pub struct CountingTunnel(Arc<Counters>);
 
 /// Counts one connection while it lives.
 #[derive(Debug)]
@@ -158,6 +165,36 @@ impl Counters {
         Counting(Arc::clone(self))
     }
 
+    /// Counts a tunnel until the answer is dropped.
+    pub fn tunnel(self: &Arc<Self>) -> CountingTunnel {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        CountingTunnel(Arc::clone(self))
+    }
+
+    /// Counts an attempt that has ended.
+    pub fn attempted<T>(&self, outcome: &Result<T, Cause>) {
+        let count = match outcome {
+            Ok(_) => &self.attempts,
+            Err(_) => &self.failed_attempts,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tunnels now.
+    pub fn tunnels(&self) -> u64 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that brought the session up, or renewed its credentials.
+    pub fn successful_attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that failed.
+    pub fn failed_attempts(&self) -> u64 {
+        self.failed_attempts.load(Ordering::Relaxed)
+    }
+
     /// Connections now.
     pub fn active(&self) -> u64 {
         self.active.load(Ordering::Relaxed)
@@ -176,6 +213,12 @@ impl Counters {
     /// Bytes from the database.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for CountingTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

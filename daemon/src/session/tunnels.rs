@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Dialer;
+use super::{Counters, attempt::Dialer};
 use crate::{
     model::{Cause, HostPort},
     ssh::{ChannelStream, Reserved, Tunnel},
@@ -39,6 +39,7 @@ pub(super) enum Gate {
 /// The tunnels that new connections may use.
 pub(super) struct Tunnels {
     dialer: Dialer,
+    counters: Arc<Counters>,
     pool: Mutex<Pool>,
     gate: watch::Sender<Gate>,
     /// Why the last tunnel ended, each time it does.
@@ -71,9 +72,10 @@ enum Choice {
 // === impl Tunnels ===
 
 impl Tunnels {
-    pub(super) fn new(dialer: Dialer) -> Arc<Self> {
+    pub(super) fn new(dialer: Dialer, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             dialer,
+            counters,
             pool: Mutex::default(),
             gate: watch::Sender::new(Gate::Hold(None)),
             lost: watch::Sender::new(None),
@@ -228,7 +230,9 @@ impl Tunnels {
             idle_checks: 0,
         });
         let this = Arc::clone(self);
+        let counting = self.counters.tunnel();
         tokio::spawn(async move {
+            let _counting = counting;
             // Watches without keeping the tunnel alive.
             let closed = tunnel.closing();
             drop(tunnel);

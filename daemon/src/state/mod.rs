@@ -1,13 +1,14 @@
-//! What must survive: the known sessions, their local passwords, the daemon's own
-//! certificate authority; and the files through which libpq finds the sessions. All of it
-//! is written whole or not at all, 0600 in 0700 directories. What can't be read is set
-//! aside under another name and reported, never overwritten. One daemon at a time works
-//! on a state directory.
+//! What must survive: the known sessions, their local passwords, the Heroku login, the
+//! daemon's own certificate authority; and the files through which libpq finds the
+//! sessions. All of it is written whole or not at all, 0600 in 0700 directories. What can't
+//! be read is set aside under another name and reported, never overwritten. One daemon at a
+//! time works on a state directory.
 //!
 //! It decides nothing: which sessions exist is the supervisor's to say.
 
 mod client_files;
 mod disk;
+mod login;
 mod passwords;
 mod sessions;
 mod tls;
@@ -25,6 +26,7 @@ use crate::model::Cause;
 
 pub use client_files::{ClientEntry, ClientFiles};
 pub use disk::private_dir;
+pub use login::{Keeping, KeptLogin, LoginStore};
 pub use passwords::Passwords;
 pub use sessions::{Openness, Origin, SavedSession, SessionStore};
 pub use tls::{LocalIdentity, LocalTls};
@@ -38,6 +40,8 @@ pub struct State {
     pub sessions: SessionStore,
     /// The sessions' local passwords.
     pub passwords: Passwords,
+    /// The Heroku login.
+    pub login: LoginStore,
     /// TLS towards local clients.
     pub tls: LocalTls,
     /// What was found wrong and set aside or mended, for the user to see.
@@ -95,6 +99,7 @@ impl State {
             saved,
             sessions: SessionStore::new(dir, lock),
             passwords,
+            login: LoginStore::new(dir),
             tls,
             problems,
         })

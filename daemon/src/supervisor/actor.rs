@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    journal::Journal,
     machine::Nudge,
     model::{Cause, Resolved, SessionName},
     session::{self, Environment, Limits, LocalLogin},
@@ -172,8 +173,12 @@ impl Actor {
             Happened::LookedUp(looked_up) => self.go_on_opening(*looked_up),
             Happened::Changed => {}
             Happened::Ended(name) => {
-                if let Some(declared) = self.forget(&name) {
+                let afterwards = self.forget(&name);
+                if let Some(declared) = afterwards.declared {
                     self.declare(name, &declared).await;
+                }
+                for (request, reply) in afterwards.opens {
+                    self.open(request, reply);
                 }
             }
             Happened::Released(name) => self.release(&name),
@@ -192,6 +197,10 @@ impl Actor {
                 Ok(names.into_iter().collect())
             }
         }
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.environment.journal
     }
 
     pub(super) fn views(&self) -> Vec<View> {

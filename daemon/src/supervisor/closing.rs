@@ -9,10 +9,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Reply, Selection, View,
     actor::{Actor, Happened},
-    entry::{Entry, Running},
+    entry::{Afterwards, Entry, Running},
 };
 use crate::{
-    config::DeclaredSession,
+    journal::Kind,
     model::{Cause, SessionName},
     session,
 };
@@ -96,16 +96,19 @@ impl Actor {
     }
 
     /// Takes a session that has ended out of the set; its port and password stay remembered.
-    /// Answers the declaration that it is to be opened with again.
-    pub(super) fn forget(&mut self, name: &SessionName) -> Option<DeclaredSession> {
-        let entry = self.entries.remove(name)?;
+    /// Answers what is to be done now.
+    pub(super) fn forget(&mut self, name: &SessionName) -> Afterwards {
+        let Some(entry) = self.entries.remove(name) else {
+            return Afterwards::default();
+        };
+        self.journal().of_session(name, Kind::SessionClosed, "");
         if let Some(saved) = entry.remembered(Timestamp::now()) {
             self.remembered.insert(name.clone(), saved);
         }
         for waiting in entry.closing {
             waiting.cancel();
         }
-        entry.reopen
+        entry.afterwards
     }
 
     pub(super) fn rotate(&mut self, selection: &Selection, reply: Reply<Vec<SessionName>>) {
@@ -164,12 +167,13 @@ impl Actor {
         let expired: Vec<_> = self
             .entries
             .values()
-            .filter(|entry| entry.closing.is_empty())
+            .filter(|entry| !entry.is_closing())
             .filter(|entry| entry.spec.expires_at.is_some_and(|at| at <= now))
             .map(|entry| entry.spec.name.clone())
             .collect();
         for name in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
+            self.journal().of_session(&name, Kind::SessionExpired, "");
             let farewell = session::Farewell {
                 cause: Cause::SessionExpired,
                 grace: EXPIRY_GRACE,

@@ -8,12 +8,13 @@ use super::{
     Reloaded,
     actor::{Actor, limits},
     closing::closing,
-    entry::{Entry, Keeping, Running},
+    entry::{Afterwards, Entry, Keeping, Running},
     find,
     opening::login_of,
 };
 use crate::{
     config::{Config, DeclaredSession},
+    journal::Kind,
     model::SessionName,
     session::{self, PortWish, Spec},
     state::{Openness, Origin, SavedSession},
@@ -106,6 +107,8 @@ impl Actor {
             }
             Err(cause) => {
                 tracing::warn!(session = %spec.name, %cause, "session has no listener yet");
+                self.journal()
+                    .failure(Some(&spec.name), Kind::PortTaken, &cause);
                 let port = match &wish {
                     PortWish::Exactly(port) => *port,
                     PortWish::Pick {
@@ -124,7 +127,7 @@ impl Actor {
                     keeping: Keeping::Kept,
                     login,
                     running,
-                    reopen: None,
+                    afterwards: Afterwards::default(),
                     closing: Vec::new(),
                 };
                 self.remembered.remove(&entry.spec.name);
@@ -156,7 +159,9 @@ impl Actor {
             }
             match self.entries.get_mut(&name) {
                 // Under the old declaration: opened again as soon as that has ended.
-                Some(entry) if !entry.closing.is_empty() => entry.reopen = Some(declared),
+                Some(entry) if entry.is_closing() => {
+                    entry.afterwards.declared = Some(declared);
+                }
                 _ => self.declare(name, &declared).await,
             }
         }
@@ -193,6 +198,7 @@ impl Actor {
             .filter(|entry| matches!(entry.running, Running::Unbound { .. }))
             .map(|entry| (entry.spec.name.clone(), entry.port))
             .collect();
+        let mut regained = Vec::new();
         for (name, port) in unbound {
             let bound = session::bind(&self.runtime_dir, &name, &PortWish::Exactly(port));
             let Some(entry) = self.entries.get(&name) else {
@@ -206,11 +212,16 @@ impl Actor {
             match (next, &mut entry.running) {
                 (Ok(session), running) => {
                     tracing::info!(session = %name, port, "session has its port again");
+                    regained.push((name, port));
                     *running = Running::Bound(session);
                 }
                 (Err(now), Running::Unbound { cause, .. }) => *cause = now,
                 (Err(_), Running::Bound(_)) => {}
             }
+        }
+        for (name, port) in regained {
+            self.journal()
+                .of_session(&name, Kind::PortRegained, format!("({port})"));
         }
     }
 }

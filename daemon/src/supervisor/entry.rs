@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::View;
+use super::{OpenRequest, Opened, Reply, View};
 use crate::{
     config::DeclaredSession,
     credential::Broker,
@@ -24,10 +24,19 @@ pub(super) struct Entry {
     pub(super) keeping: Keeping,
     pub(super) login: LocalLogin,
     pub(super) running: Running,
-    /// What it is to be opened with again once it has ended.
-    pub(super) reopen: Option<DeclaredSession>,
+    /// What follows its end.
+    pub(super) afterwards: Afterwards,
     /// Who waits for its end.
     pub(super) closing: Vec<CancellationToken>,
+}
+
+/// What is to be done once a session has ended.
+#[derive(Debug, Default)]
+pub(super) struct Afterwards {
+    /// Opened again, as it is declared now.
+    pub(super) declared: Option<DeclaredSession>,
+    /// Opens that came while it was ending.
+    pub(super) opens: Vec<(OpenRequest, Reply<Opened>)>,
 }
 
 /// Why a session stays open.
@@ -140,6 +149,11 @@ impl Entry {
             expires_at: None,
             ..saved
         })
+    }
+
+    /// Whether it is ending.
+    pub(super) fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
     }
 
     /// Tells its driver something, where it has one. A full queue means that it has plenty

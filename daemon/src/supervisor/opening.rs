@@ -8,10 +8,11 @@ use super::{
     Lifetime, OpenRequest, Opened, Reply, View,
     actor::{Actor, Happened, Known, LookedUp},
     closing::closing,
-    entry::{Entry, Keeping, Running},
+    entry::{Afterwards, Entry, Keeping, Running},
     find,
 };
 use crate::{
+    journal::Kind,
     model::{Cause, Resolved, SessionName},
     session::{self, LocalLogin, PortWish, Spec},
     state::Passwords,
@@ -29,7 +30,11 @@ impl Actor {
                 request.mode,
             )
         {
-            let answer = self.join(&view.name.clone(), &request);
+            let name = view.name.clone();
+            if self.is_closing(&name) {
+                return self.open_afterwards(&name, request, reply);
+            }
+            let answer = self.join(&name, &request);
             if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
                 self.hold(&opened.view.name, token.clone());
             }
@@ -66,12 +71,32 @@ impl Actor {
             reply,
             outcome,
         } = looked_up;
+        if let Ok(known) = &outcome
+            && self.is_closing(&known.name)
+        {
+            return self.open_afterwards(&known.name, request, reply);
+        }
         let answer = outcome.and_then(|known| self.create_or_join(&request, known));
+        if let Err(cause) = &answer {
+            self.journal().failure(None, Kind::RequestRefused, cause);
+        }
         if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
             self.hold(&opened.view.name, token.clone());
         }
         // Who asked may have gone; the session stays, as `open` says.
         let _ = reply.send(answer);
+    }
+
+    fn is_closing(&self, name: &SessionName) -> bool {
+        self.entries.get(name).is_some_and(Entry::is_closing)
+    }
+
+    /// One command after the other: the session of the first has its end before the second's
+    /// begins.
+    fn open_afterwards(&mut self, name: &SessionName, request: OpenRequest, reply: Reply<Opened>) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.afterwards.opens.push((request, reply));
+        }
     }
 
     pub(super) fn create_or_join(
@@ -134,9 +159,6 @@ impl Actor {
         let Some(entry) = self.entries.get_mut(name) else {
             return Err(Cause::SessionClosing);
         };
-        if !entry.closing.is_empty() {
-            return Err(Cause::SessionClosing);
-        }
         if request.port.is_some_and(|port| port != entry.port) {
             let by = format!("{} on port {}", entry.spec.target, entry.port);
             return Err(Cause::NameTaken {
@@ -166,6 +188,9 @@ impl Actor {
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
+        let detail = format!("for {}, at port {port}", spec.target);
+        self.journal()
+            .of_session(&name, Kind::SessionOpened, detail);
         let running = Running::Bound(self.start(&spec, endpoint, &login));
         let entry = Entry {
             spec,
@@ -174,7 +199,7 @@ impl Actor {
             keeping,
             login,
             running,
-            reopen: None,
+            afterwards: Afterwards::default(),
             closing: Vec::new(),
         };
         let view = entry.view(&self.runtime_dir, &self.environment.broker);

@@ -259,3 +259,35 @@ fn closing_with_grace_lets_clients_finish() {
     assert!(closed.status.success(), "{closed:?}");
     desk.leave();
 }
+
+#[test]
+fn an_open_that_comes_while_the_session_is_ending_follows_its_end() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let mut psql = desk.run("psql").args(&["-XAtq", &url]).start();
+    let mut input = psql.stdin.take().unwrap();
+    let mut output = BufReader::new(psql.stdout.take().unwrap());
+    writeln!(input, "select 'in';").unwrap();
+    output.read_line(&mut String::new()).unwrap();
+    let control = desk.binary("borealisctl");
+    let close = desk
+        .run(&control)
+        .args(&["close", "sushi", "--grace", "30s"])
+        .start();
+    desk.wait_for("sushi", is(State::Closing));
+    let open = desk.run(&control).args(&["open", "sushi"]).start();
+    let run = desk
+        .run(&control)
+        .args(&["run", "sushi", "-u", "-d", "select 1"])
+        .start();
+    drop(input);
+    assert!(psql.wait().unwrap().success());
+    for child in [close, open, run] {
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}

@@ -25,7 +25,9 @@ fn sql_runs_as_the_apps_user_or_the_persons() {
     ]);
     assert!(!own.contains("app_"), "{own}");
     // A session that was opened for one command closes after it.
-    assert_eq!(desk.json(&["list"]), serde_json::json!([]));
+    for name in ["sushi", "sushi-app"] {
+        desk.daemon().wait_until_gone(name, &desk.sandbox);
+    }
     // One that was open stays.
     desk.open(&["sushi"]);
     desk.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);

@@ -1,0 +1,30 @@
+//! `events`: what happened.
+
+use borealis_proto::v1;
+
+use super::{Context, Outcome};
+use crate::{args::EventsArgs, failure::Failure, output::events::Events};
+
+pub(super) async fn run(context: Context<'_>, args: EventsArgs) -> Outcome {
+    let request = v1::WatchEventsRequest {
+        follow: args.follow,
+        session: args.session.unwrap_or_default(),
+    };
+    let mut stream = context.daemon().await?.events(request).await?;
+    let mut events = Events::new(context.output, args.follow);
+    loop {
+        match stream.message().await {
+            Ok(Some(next)) => {
+                if let Some(event) = next.event {
+                    events.show(&event)?;
+                }
+            }
+            Ok(None) if args.follow => return Err(Failure::connection_lost()),
+            Ok(None) => {
+                events.finish()?;
+                return Ok(0);
+            }
+            Err(status) => return Err(Failure::from_status(&status)),
+        }
+    }
+}

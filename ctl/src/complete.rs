@@ -1,0 +1,122 @@
+//! What the shell's completion offers beside flags: names of sessions, apps, add-ons, as the
+//! daemon has them at this moment.
+//!
+//! The shell asks by running borealisctl with [`VARIABLE`] set. It waits for the answer with
+//! every press of a key, so there is little time, and no answer is no error.
+
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
+
+use borealis_proto::{SOCKET_VARIABLE, v1};
+use clap::CommandFactory as _;
+use clap_complete::{
+    CompleteEnv, Shell,
+    engine::{ArgValueCompleter, CompletionCandidate},
+    env::Shells,
+};
+
+use crate::{args::Cli, client::Client};
+
+/// Set by the shell's script when it asks for completions.
+const VARIABLE: &str = "_BOREALISCTL_COMPLETE";
+const NAME: &str = "borealisctl";
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// Answers the shell, where it is the shell that asks.
+///
+/// # Errors
+/// What is wrong with the shell's question.
+pub(crate) fn answered() -> Result<bool, clap::Error> {
+    CompleteEnv::with_factory(Cli::command)
+        .var(VARIABLE)
+        .completer(NAME)
+        .try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref())
+}
+
+/// The script that makes a shell ask.
+pub(crate) fn script(shell: Shell) -> Option<String> {
+    let mut script = Vec::new();
+    Shells::builtins()
+        .completer(&shell.to_string())?
+        .write_registration(VARIABLE, NAME, NAME, NAME, &mut script)
+        .ok()?;
+    String::from_utf8(script).ok()
+}
+
+/// Names of sessions and the apps that they are open for.
+pub(crate) fn targets() -> ArgValueCompleter {
+    offer(|session| {
+        let name = (session.name.clone(), described(session));
+        let app = (session.app.clone(), format!("app of {}", session.name));
+        vec![name, app]
+    })
+}
+
+/// Names of sessions.
+pub(crate) fn sessions() -> ArgValueCompleter {
+    offer(|session| vec![(session.name.clone(), described(session))])
+}
+
+/// Apps that sessions are open for.
+pub(crate) fn apps() -> ArgValueCompleter {
+    offer(|session| vec![(session.app.clone(), format!("app of {}", session.name))])
+}
+
+/// Add-ons that sessions are open for, and their attachments.
+pub(crate) fn addons() -> ArgValueCompleter {
+    offer(|session| {
+        let of = format!("add-on of {}", session.name);
+        vec![
+            (session.addon.clone(), of.clone()),
+            (session.attachment.clone(), of),
+        ]
+    })
+}
+
+fn described(session: &v1::Session) -> String {
+    let state = crate::output::session::state(session.state()).unwrap_or_default();
+    format!("session to {}, {state}", session.app)
+}
+
+/// Of several candidates with the same value the first is offered.
+fn offer(
+    of: impl Fn(&v1::Session) -> Vec<(String, String)> + Send + Sync + 'static,
+) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        let typed = typed.to_string_lossy();
+        let mut seen = Vec::new();
+        let all = open_sessions();
+        let fitting = all
+            .iter()
+            .flat_map(&of)
+            .filter(|(value, _)| !value.is_empty() && value.starts_with(typed.as_ref()));
+        for (value, help) in fitting {
+            if !seen.iter().any(|(before, _)| *before == value) {
+                seen.push((value, help));
+            }
+        }
+        seen.into_iter()
+            .map(|(value, help)| CompletionCandidate::new(value).help(Some(help.into())))
+            .collect()
+    })
+}
+
+fn open_sessions() -> Vec<v1::Session> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return Vec::new();
+    };
+    let socket = std::env::var_os(SOCKET_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    let listing = async {
+        let mut daemon = Client::connect(socket.as_deref()).await.ok()?;
+        daemon.list().await.ok()
+    };
+    runtime
+        .block_on(async { tokio::time::timeout(LIMIT, listing).await })
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}

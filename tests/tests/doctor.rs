@@ -1,0 +1,390 @@
+//! `doctor`, `events`, `metrics`, `status`, from end to end: what is said of each layer that
+//! is broken on purpose.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that meets the unexpected has failed"
+)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use borealis_tests::{
+    harness::{Desk, PATIENCE},
+    sandbox::{Action, BastionAction, Fault, Options, PostgresAction},
+};
+use serde_json::Value;
+
+/// The doctor's checks and exit code.
+fn doctor(desk: &Desk, args: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let ran = desk.ctl(&[&["doctor", "-f", "json"], args].concat());
+    let checks = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    (checks, ran.code)
+}
+
+/// The check of this id about this subject.
+#[track_caller]
+fn check<'a>(checks: &'a [Value], subject: &str, id: &str) -> &'a Value {
+    let is_it = |check: &&Value| {
+        check["id"] == id && check["subject"].as_str().unwrap_or_default() == subject
+    };
+    checks
+        .iter()
+        .find(is_it)
+        .unwrap_or_else(|| panic!("no {id} of {subject:?} in {checks:#?}"))
+}
+
+#[track_caller]
+fn assert_check(checks: &[Value], subject: &str, id: &str, outcome: &str, words: &str) {
+    let check = check(checks, subject, id);
+    assert_eq!(check["outcome"], outcome, "{check}");
+    assert!(check["found"].as_str().unwrap().contains(words), "{check}");
+    let needs_hint = outcome == "fail";
+    assert!(!needs_hint || check["hint"].is_string(), "{check}");
+}
+
+const LAYERS: [&str; 11] = [
+    "session",
+    "addon",
+    "addon-state",
+    "credentials",
+    "dns",
+    "bastion",
+    "host-key",
+    "ssh",
+    "channel",
+    "tls",
+    "database",
+];
+
+#[test]
+fn everything_is_as_it_should_be() {
+    let desk = Desk::new();
+    desk.open(&["sushi"]);
+    let issued = desk.sandbox.stats();
+    let (checks, code) = doctor(&desk, &[]);
+    for id in [
+        "daemon",
+        "versions",
+        "socket",
+        "config",
+        "state",
+        "ports",
+        "token",
+        "heroku-api",
+        "clock",
+    ] {
+        assert_eq!(check(&checks, "", id)["outcome"], "ok", "{id}: {checks:#?}");
+    }
+    for id in LAYERS {
+        assert_eq!(
+            check(&checks, "sushi", id)["outcome"],
+            "ok",
+            "{id}: {checks:#?}"
+        );
+    }
+    assert_eq!(code, Some(0));
+    let (checks, code) = doctor(&desk, &["ramen::BOREALIS_PG_NAVY"]);
+    assert_check(
+        &checks,
+        "ramen::BOREALIS_PG_NAVY",
+        "database",
+        "ok",
+        "logged in as",
+    );
+    assert_eq!(code, Some(0));
+
+    // Of the open session nothing was asked for anew.
+    let asked =
+        |stats: &borealis_tests::sandbox::Stats| stats.addons["borealis-pg-hex-12345"].clone();
+    assert_eq!(
+        format!("{:?}", asked(&issued)),
+        format!("{:?}", asked(&desk.sandbox.stats()))
+    );
+    let text = desk.ctl_ok(&["doctor"]);
+    assert!(text.ends_with("Everything is as it should be."), "{text}");
+    desk.leave();
+}
+
+#[test]
+fn without_a_daemon_what_can_be_checked_is() {
+    let desk = Desk::without_daemon(Options::default());
+    desk.write_config("port_rnage = \"15432-15531\"\n");
+    let (checks, code) = doctor(&desk, &[]);
+    assert_eq!(code, Some(1));
+    assert_check(&checks, "", "daemon", "fail", "not running");
+    assert_check(&checks, "", "config", "fail", "port_rnage");
+    assert_check(&checks, "", "config", "fail", "config.toml:1");
+    let ran = desk
+        .run(desk.binary("borealisd"))
+        .args(&["--check-config"])
+        .outcome();
+    ran.expect_failure(2, &["port_rnage"]);
+    desk.leave();
+}
+
+#[test]
+fn a_config_and_a_token_that_went_wrong_meanwhile() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.unset("HEROKU_API_KEY");
+    desk.start_daemon();
+    desk.write_config("max_connections = \"many\"\n");
+    let (checks, code) = doctor(&desk, &["sushi"]);
+    assert_eq!(code, Some(1));
+    assert_check(&checks, "", "config", "fail", "max_connections");
+    assert_check(
+        &checks,
+        "",
+        "token",
+        "fail",
+        "no Heroku API token was found",
+    );
+    assert_check(&checks, "", "heroku-api", "fail", "not logged in");
+    assert_check(&checks, "sushi", "addon", "fail", "not logged in");
+    assert_check(
+        &checks,
+        "sushi",
+        "database",
+        "skipped",
+        "the add-on is not known",
+    );
+    let token = desk.sandbox.token();
+    let ran = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["doctor", "-f", "json"])
+        .env("HEROKU_API_KEY", &token)
+        .outcome();
+    let checks: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+    assert_check(
+        &checks,
+        "",
+        "environment",
+        "warn",
+        "set in this shell, but not in borealisd's",
+    );
+    assert!(!ran.stdout.contains(&token));
+    desk.leave();
+}
+
+#[test]
+fn each_layer_of_the_way() {
+    let desk = Desk::new();
+    desk.open(&["sushi"]);
+    let faults = desk.sandbox.faults();
+    let bastion = |action| desk.sandbox.block_on(faults.bastion(action)).unwrap();
+    let postgres = |action| desk.sandbox.block_on(faults.postgres(action)).unwrap();
+    let expect = |id: &str, words: &str| {
+        let (checks, code) = doctor(&desk, &["sushi"]);
+        assert_eq!(code, Some(1), "{checks:#?}");
+        assert_check(&checks, "sushi", id, "fail", words);
+        let failed = LAYERS.iter().position(|layer| *layer == id).unwrap();
+        for later in &LAYERS[failed + 1..] {
+            assert_eq!(
+                check(&checks, "sushi", later)["outcome"],
+                "skipped",
+                "{checks:#?}"
+            );
+        }
+    };
+
+    bastion(BastionAction::Stop);
+    expect("bastion", "refused");
+    bastion(BastionAction::Start);
+    bastion(BastionAction::ChangeHostKey);
+    expect("host-key", "is not the one that the add-on's API gave");
+    bastion(BastionAction::RestoreHostKey);
+    bastion(BastionAction::RefuseKeys);
+    expect("ssh", "refused the personal SSH key");
+    bastion(BastionAction::AcceptKeys);
+    postgres(PostgresAction::Stop);
+    expect("channel", "can't reach the database server");
+    postgres(PostgresAction::Start);
+
+    let heroku = faults.add(Fault::on("/account", Action::Drop));
+    let (checks, _) = doctor(&desk, &[]);
+    assert_check(&checks, "", "heroku-api", "fail", "Heroku API");
+    assert!(faults.remove(heroku));
+    let (checks, _) = doctor(&desk, &["wasabi"]);
+    assert_check(&checks, "wasabi", "credentials", "fail", "revoked");
+    desk.leave();
+}
+
+#[test]
+fn a_port_that_is_somebody_else_s() {
+    let mut desk = Desk::new();
+    let opened = desk.json(&["open", "sushi"]);
+    let port = u16::try_from(opened["port"].as_u64().unwrap()).unwrap();
+    assert_eq!(desk.stop_daemon(), Some(0));
+    let _holder = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    desk.start_daemon();
+    let (checks, code) = doctor(&desk, &[]);
+    assert_eq!(code, Some(1));
+    assert_check(
+        &checks,
+        "sushi",
+        "ports",
+        "fail",
+        &format!("port {port} is in use by doctor"),
+    );
+    let events = desk.json(&["events", "sushi"]);
+    let kinds: Vec<_> = kinds(&events);
+    assert!(kinds.contains(&"port-taken"), "{events}");
+    desk.leave();
+}
+
+fn kinds(events: &Value) -> Vec<&str> {
+    let all = events.as_array().unwrap();
+    all.iter()
+        .map(|event| event["kind"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn events_tell_what_happened() {
+    let desk = Desk::new();
+    let mut following = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["events", "--follow", "-f", "json"])
+        .start();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut until = |kind: &str| {
+        loop {
+            let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if event["kind"] == kind {
+                return event;
+            }
+        }
+    };
+    assert_eq!(until("daemon-started")["session"], Value::Null);
+    desk.ctl(&["open", "nope"]).expect_failure(5, &[]);
+    assert_eq!(until("request-refused")["code"], "target-not-found");
+    desk.open(&["sushi"]);
+    until("session-opened");
+    assert_eq!(until("session-up")["session"], "sushi");
+    desk.ctl_ok(&["rotate", "sushi"]);
+    assert!(
+        until("credential-rotated")["message"]
+            .as_str()
+            .unwrap()
+            .contains("generation 2")
+    );
+    let cut = desk.sandbox.faults().bastion(BastionAction::Cut);
+    desk.sandbox.block_on(cut).unwrap();
+    assert_eq!(until("tunnel-lost")["code"], "tunnel-lost");
+    until("session-up");
+    desk.write_config("nonsense = 1\n");
+    desk.ctl(&["reload"]).expect_failure(1, &["nonsense"]);
+    assert_eq!(until("config-refused")["code"], "config-invalid");
+    desk.write_config("");
+    desk.ctl_ok(&["reload"]);
+    until("reloaded");
+    desk.ctl_ok(&["close", "sushi"]);
+    assert_eq!(until("session-closed")["session"], "sushi");
+    following.kill().unwrap();
+    following.wait().unwrap();
+
+    let events = desk.json(&["events"]);
+    let numbers: Vec<_> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["sequence"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.is_sorted() && numbers[0] == 1, "{numbers:?}");
+    let of_sushi = desk.json(&["events", "sushi"]);
+    assert_eq!(kinds(&of_sushi).first(), Some(&"session-opened"));
+    assert!(desk.ctl_ok(&["events"]).contains("sushi  closed"));
+    desk.leave();
+}
+
+/// The value of the sample that begins like this.
+#[track_caller]
+fn sample(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[test]
+fn metrics_count() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.ctl_ok(&["rotate", "sushi"]);
+    let text = desk.ctl_ok(&["metrics"]);
+    for (name, value) in [
+        ("borealis_sessions{state=\"up\"}", 1),
+        ("borealis_session_up{session=\"sushi\"}", 1),
+        ("borealis_session_connections_total{session=\"sushi\"}", 1),
+        (
+            "borealis_session_attempts_total{session=\"sushi\",outcome=\"succeeded\"}",
+            2,
+        ),
+        (
+            "borealis_credentials_total{kind=\"database\",outcome=\"succeeded\"}",
+            2,
+        ),
+    ] {
+        assert_eq!(sample(&text, name), value, "{name}\n{text}");
+    }
+    assert!(
+        sample(
+            &text,
+            "borealis_session_received_bytes_total{session=\"sushi\"}"
+        ) > 0
+    );
+    assert!(sample(&text, "borealis_session_tunnels{session=\"sushi\"}") >= 1);
+    assert!(
+        sample(
+            &text,
+            "borealis_provider_calls_total{api=\"heroku\",status=\"201\"}"
+        ) >= 1
+    );
+    for secret in desk.sandbox.secrets() {
+        assert!(
+            !text.contains(&secret.value),
+            "a {} is in the metrics",
+            secret.kind
+        );
+    }
+    let json = desk.json(&["metrics"]);
+    assert!(json.as_array().unwrap().len() > 20);
+    desk.leave();
+}
+
+#[test]
+fn metrics_are_served_where_the_config_says() {
+    let mut desk = Desk::without_daemon(Options::default());
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    desk.write_config(&format!("metrics_listen = \"{free}\"\n"));
+    desk.start_daemon();
+    let began = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(free) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+    };
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(sample(&answer, "borealis_sessions{state=\"up\"}"), 0);
+    desk.write_config("");
+    desk.ctl_ok(&["reload"]);
+    let began = Instant::now();
+    while TcpStream::connect(free).is_ok() {
+        assert!(began.elapsed() < PATIENCE, "it is still served");
+    }
+    desk.leave();
+}
