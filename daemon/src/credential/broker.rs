@@ -1,11 +1,13 @@
 //! What sessions ask for credentials: targets resolved, leases held, renewed and shared.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,6 +16,7 @@ use tracing::warn;
 use super::{
     app_user,
     caller::Caller,
+    contest::{self, Contest},
     flight::locked,
     grant::{Grant, YOUNG},
     lease::{Leases, Renewals, RotationInterval},
@@ -21,6 +24,7 @@ use super::{
     token::{Reading, Token, TokenSources},
 };
 use crate::{
+    clock::Clock,
     model::{
         Access, Cause, DatabaseCredential, Generation, Lease, Resolved, SshCredential, Target,
     },
@@ -68,6 +72,7 @@ pub struct Broker {
     caller: Arc<Caller>,
     ssh: Leases<String, SshCredential>,
     database: Leases<DatabaseKey, DatabaseCredential>,
+    contests: Mutex<HashMap<DatabaseKey, Contest>>,
     rotation: Mutex<RotationInterval>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -88,6 +93,7 @@ impl Broker {
             )),
             ssh: Leases::new(tracker.clone()),
             database: Leases::new(tracker.clone()),
+            contests: Mutex::default(),
             rotation: Mutex::new(settings.rotation),
             tracker,
             stop: CancellationToken::new(),
@@ -139,11 +145,63 @@ impl Broker {
         };
         let renew = || {
             let (caller, key) = (Arc::clone(&self.caller), key.clone());
+            let turn = after.map_or(Duration::ZERO, |after| self.turn(&key, after));
             until_stopped(self.stop.clone(), async move {
+                tokio::time::sleep(turn).await;
                 issue_database(&caller, &key).await
             })
         };
         self.database.get(key, after, rotation, renew).await
+    }
+
+    /// Takes note that the database refused a lease, before its successor is asked for. More
+    /// than one refusal of a generation counts once.
+    pub fn database_refused(&self, key: &DatabaseKey, generation: Generation) {
+        // The app's password is changed by nobody's renewal.
+        let DatabaseKey::Personal { addon, .. } = key else {
+            return;
+        };
+        let begins = locked(&self.contests)
+            .entry(key.clone())
+            .or_default()
+            .refused(generation, Clock::now());
+        if begins {
+            warn!(
+                addon,
+                "the personal credentials are replaced from elsewhere again and again; another machine may use this add-on too"
+            );
+        }
+    }
+
+    /// What another machine of the user seems to fight over with this one: a
+    /// [`Cause::CredentialsContested`] for each add-on.
+    pub fn contested(&self) -> Vec<Cause> {
+        let now = Clock::now();
+        let mut contested: Vec<(String, usize)> = locked(&self.contests)
+            .iter()
+            .filter_map(|(key, contest)| match key {
+                DatabaseKey::Personal { addon, .. } => {
+                    Some((addon.clone(), contest.contested(now)?))
+                }
+                DatabaseKey::App { .. } => None,
+            })
+            .collect();
+        contested.sort();
+        contested.dedup_by(|later, first| {
+            let same = later.0 == first.0;
+            if same {
+                first.1 += later.1;
+            }
+            same
+        });
+        contested
+            .into_iter()
+            .map(|(addon, times)| Cause::CredentialsContested {
+                addon,
+                times,
+                within: contest::WINDOW,
+            })
+            .collect()
     }
 
     /// The SSH lease that is held, without asking the provider.
@@ -312,6 +370,16 @@ impl Broker {
                 "stopping with short-lived authorizations not yet removed; they end by themselves within 180 seconds"
             );
         }
+    }
+
+    /// How long another machine is left its turn before the successor of `after` is asked for.
+    fn turn(&self, key: &DatabaseKey, after: Generation) -> Duration {
+        let jitter = rand::rng().random_range(0.0..1.0);
+        locked(&self.contests)
+            .get(key)
+            .map_or(Duration::ZERO, |contest| {
+                contest.pause(after, Clock::now(), jitter)
+            })
     }
 
     fn rotation(&self) -> RotationInterval {

@@ -6,6 +6,7 @@
 mod app_user;
 mod broker;
 mod caller;
+mod contest;
 mod flight;
 mod grant;
 mod keeper;

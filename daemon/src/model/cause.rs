@@ -143,6 +143,12 @@ pub enum Cause {
         sqlstate: String,
         message: String,
     },
+    /// Another machine of the user renews the credentials that this one holds, and so on.
+    CredentialsContested {
+        addon: String,
+        times: usize,
+        within: Duration,
+    },
     /// Any other refusal by the database at a log-in, in its own words.
     DatabaseRefused {
         sqlstate: String,
@@ -573,6 +579,21 @@ impl Cause {
                     "the database refused the credentials that the provider issued ({sqlstate}: {message})"
                 ),
                 "another machine of yours may be renewing them too; the session tries again by itself",
+            ),
+            Self::CredentialsContested {
+                addon,
+                times,
+                within,
+            } => row(
+                "credentials-contested",
+                C::Operation,
+                R::Backoff,
+                "57P03",
+                format!(
+                    "the personal credentials of add-on {addon} were replaced from elsewhere {times} times within {} minutes; another machine of yours seems to use it too, and each takes the other's password away",
+                    within.as_secs() / 60
+                ),
+                "both go on working, but log-ins wait for each other; close the session on one of them, or open it with `--role app`, whose password they share",
             ),
             Self::DatabaseRefused { sqlstate, message } => row(
                 "database-refused",

@@ -21,6 +21,7 @@
 mod backend;
 mod cancel;
 mod certificate;
+mod dialogue;
 mod frontend;
 pub mod refusal;
 mod startup;
@@ -31,6 +32,7 @@ pub use backend::{
     DatabaseRefusal, LoggedIn, LoginError, UpstreamTls, UpstreamTlsError, UpstreamTlsMode, log_in,
 };
 pub use cancel::{CancelRequest, forward as forward_cancel};
+pub use dialogue::{Dialogue, Pause};
 pub use frontend::{
     Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
     ScramVerifierError, TlsOffer, greet,

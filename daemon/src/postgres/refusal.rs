@@ -40,6 +40,31 @@ pub fn error_response(cause: &Cause, session: &SessionName) -> Bytes {
     .encode()
 }
 
+/// The ErrorResponse that ends an established connection: as [`error_response`], but always
+/// 57P01, which poolers and drivers take for the end of the connection and nothing else.
+pub fn farewell(cause: &Cause, session: &SessionName) -> Bytes {
+    let row = cause.row();
+    ErrorResponse {
+        sqlstate: "57P01",
+        message: &format!("session \"{session}\": {}", row.sentence),
+        hint: &row.hint,
+        detail: "",
+    }
+    .encode()
+}
+
+/// What a probe such as `pg_isready` is told while the session is not up, whatever the
+/// reason: 57P03, which it shows as "rejecting connections".
+pub fn not_ready(session: &SessionName) -> Bytes {
+    ErrorResponse {
+        sqlstate: "57P03",
+        message: &format!("session \"{session}\" is not up"),
+        hint: "see `borealisctl list`",
+        detail: "",
+    }
+    .encode()
+}
+
 /// Writes an ErrorResponse and closes. A client that is gone already is no error.
 pub async fn send_and_close<S: Stream>(mut stream: S, error_response: &[u8]) {
     if wire::send(&mut stream, error_response).await.is_err() {

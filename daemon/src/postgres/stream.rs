@@ -98,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MaybeTls<S> {
 // === impl Rewound ===
 
 impl<S> Rewound<S> {
-    pub(super) fn new(again: Bytes, inner: S) -> Self {
+    /// Has `again` read before what comes from `inner`.
+    pub fn new(again: Bytes, inner: S) -> Self {
         Self { again, inner }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     machine::Renew,
     model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role},
     postgres::{self, LoginError, StartupParameters, UpstreamTls},
-    ssh::{self, Keepalive, Tunnel},
+    ssh::{self, ChannelStream, Keepalive, Tunnel},
 };
 
 /// Limit for the log-in that proves the way.
@@ -133,23 +133,8 @@ async fn probe(
 ) -> Result<(), Cause> {
     let server = &lease.credential.server;
     let channel = tunnel.reserve().open(server).await?;
-    let startup =
-        StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
-            .map_err(|error| Cause::Internal {
-                detail: error.to_string(),
-            })?;
-    match timeout(
-        LOGIN_LIMIT,
-        postgres::log_in(channel, upstream_tls, &lease.credential, &startup),
-    )
-    .await
-    {
-        Ok(Ok(mut logged_in)) => {
-            // A Terminate message, so that the server's log doesn't speak of a lost client.
-            let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
-            let _ = logged_in.stream.shutdown().await;
-            Ok(())
-        }
+    match timeout(LOGIN_LIMIT, prove(channel, upstream_tls, &lease.credential)).await {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error @ LoginError::Refused(_))) => Err(error.cause(server)),
         // The channel broke: the tunnel's own reason says more, if it has one.
         _ if tunnel.is_closed() => Err(tunnel.loss()),
@@ -159,6 +144,25 @@ async fn probe(
             detail: format!("no log-in within {} s", LOGIN_LIMIT.as_secs()),
         }),
     }
+}
+
+/// Logs in through a channel and hangs up.
+///
+/// # Errors
+/// As a client's log-in.
+pub(super) async fn prove(
+    channel: ChannelStream,
+    upstream_tls: &UpstreamTls,
+    credential: &DatabaseCredential,
+) -> Result<(), LoginError> {
+    let startup =
+        StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
+            .map_err(|error| LoginError::Protocol(error.to_string()))?;
+    let mut logged_in = postgres::log_in(channel, upstream_tls, credential, &startup).await?;
+    // A Terminate message, so that the server's log doesn't speak of a lost client.
+    let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
+    let _ = logged_in.stream.shutdown().await;
+    Ok(())
 }
 
 // === impl Dialer ===

@@ -5,14 +5,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    io::AsyncReadExt as _,
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
+    time::{Instant, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    Counters, Limits,
-    splice::splice,
+    Counters, Limits, attempt,
+    ending::{AtIdle, Ending},
+    logins::{Login, Logins},
+    splice::{Splice, Stopped},
     tunnels::{Gate, Tunnels},
 };
 use crate::{
@@ -21,9 +24,9 @@ use crate::{
     machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
     postgres::{
-        self, Authenticated, CancelRequest, ClientError, Greeting, LocalAuth, LocalTls, LoggedIn,
-        LoginError, MaybeTls, ScramVerifier, StartupParameters, Stream, TlsOffer, UpstreamTls,
-        refusal,
+        self, Authenticated, CancelRequest, ClientError, Dialogue, Greeting, LocalAuth, LocalTls,
+        LoggedIn, LoginError, MaybeTls, Rewound, ScramVerifier, StartupParameters, Stream,
+        TlsOffer, UpstreamTls, refusal,
     },
     ssh::{ChannelStream, Closing},
 };
@@ -32,13 +35,20 @@ use crate::{
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// A cancel request is answered by closing; a server that doesn't isn't waited for.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// Clients that haven't logged in yet, for each session.
-const MAX_LOGINS: usize = 100;
-/// Renewals one log-in asks for before it gives up: more means that another machine of the
-/// user renews as fast.
-const MAX_RENEWALS: u32 = 5;
+/// Renewals one log-in asks for before it gives up: the credentials that the provider issues
+/// don't work. Another machine of the user that renews as fast stays below it, since each
+/// waits for the other's turn.
+const MAX_RENEWALS: u32 = 12;
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
+/// What is left in a tunnel that has ended is passed on within this time.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
+/// A channel's end and its tunnel's are seen so far apart at most.
+const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
+/// An idle moment that lasts this long isn't one between two statements of a script.
+const LASTING: Duration = Duration::from_secs(1);
+/// How `pg_isready` names itself, unless it is told otherwise.
+const PROBE: &[u8] = b"pg_isready";
 
 /// What all connections of a session share.
 pub(super) struct Gateway {
@@ -57,13 +67,12 @@ pub(super) struct Gateway {
     pub(super) nudges: mpsc::Sender<Nudge>,
     pub(super) slots: Slots,
     pub(super) tasks: TaskTracker,
-    /// Ends every connection.
-    pub(super) cut: CancellationToken,
+    pub(super) ending: Ending,
 }
 
 /// How many connections there may be.
 pub(super) struct Slots {
-    logins: Arc<Semaphore>,
+    logins: Arc<Logins>,
     connections: Arc<Semaphore>,
 }
 
@@ -74,6 +83,17 @@ pub(super) enum Peer {
     Tcp,
     /// The user that the kernel says, and whether that one may come in.
     Unix { uid: u32, trusted: bool },
+}
+
+/// What the database says to a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It lets it in.
+    Taken,
+    /// It refuses this one.
+    Refused(Generation),
+    /// It could not be asked.
+    Unknown,
 }
 
 /// A connection on which the database waits for a query.
@@ -93,54 +113,55 @@ enum Refused {
 
 /// Serves a client on a task of its own.
 pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
-    // Over the limit the client gets a plain close: it hasn't said a word yet, and an answer
-    // would take the very slot that is missing.
-    let Ok(login) = Arc::clone(&gateway.slots.logins).try_acquire_owned() else {
-        tracing::warn!(session = %gateway.name, limit = MAX_LOGINS, "too many clients that haven't logged in; one was closed");
-        return;
-    };
+    let login = gateway.slots.logins.admit(&gateway.name);
     let gateway = Arc::clone(gateway);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
-        let cut = gateway.cut.clone();
-        let serving = async {
-            match gateway.mode {
-                Mode::Managed => managed(stream, peer, &gateway, login).await,
-                Mode::Passthrough => passthrough(stream, &gateway, login).await,
-            }
+        let mut ending = gateway.ending.follow();
+        let opening = tokio::select! {
+            opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
+            () = login.sent_away() => return,
+            _ = ending.now() => return,
         };
-        cut.run_until_cancelled(serving).await;
+        drop(login);
+        match opening {
+            Ok(Ok(Opening::Managed(client))) => managed(*client, &gateway).await,
+            Ok(Ok(Opening::Passthrough(stream))) => passthrough(stream, &gateway).await,
+            Ok(Ok(Opening::Done)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(session = %gateway.name, %error, "a client did not get in");
+            }
+            Err(_) => {
+                tracing::debug!(session = %gateway.name, "a client's log-in took too long");
+            }
+        }
     });
 }
 
-type Slot = OwnedSemaphorePermit;
+/// What a connection came to once its client had spoken.
+enum Opening<S> {
+    /// A client that has been let in.
+    Managed(Box<Authenticated<Rewound<S>>>),
+    /// One whose bytes aren't the daemon's to understand.
+    Passthrough(Rewound<S>),
+    /// A client that has got what it came for, or has gone.
+    Done,
+}
 
-async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slot) {
+async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
     let name = &gateway.name;
-    let mut client = match timeout(LOGIN_LIMIT, gateway.admit(stream, peer)).await {
-        Ok(Ok(Some(client))) => client,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            tracing::debug!(session = %name, %error, "a client did not get in");
-            return;
-        }
-        Err(_) => {
-            tracing::debug!(session = %name, "a client's log-in took too long");
-            return;
-        }
-    };
-    drop(login);
-    let Ok(_slot) = Arc::clone(&gateway.slots.connections).try_acquire_owned() else {
-        let limit = gateway.limits.max_connections;
-        let cause = Cause::TooManyConnections { limit };
+    let Ok(_slot) = gateway.slots.take() else {
+        let cause = gateway.too_many();
         gateway.tell(&cause);
         return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
+    let mut ending = gateway.ending.follow();
     let reached = tokio::select! {
         reached = gateway.log_in(&startup) => reached,
         // Nothing more is done for a client that has stopped waiting.
         () = client.left() => return,
+        cause = ending.now() => Err(cause.into()),
     };
     match reached {
         Ok(Reached {
@@ -152,7 +173,8 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
             let Ok(mut client) = client.finish(&greeting).await else {
                 return;
             };
-            gateway.splice(&mut client, stream, &tunnel).await;
+            let dialogue = Some(Dialogue::new());
+            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
             gateway.tell(&cause);
@@ -162,21 +184,21 @@ async fn managed<S: Stream>(stream: S, peer: Peer, gateway: &Gateway, login: Slo
     }
 }
 
-async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
+async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
     let name = &gateway.name;
-    let slot = Arc::clone(&gateway.slots.connections).try_acquire_owned();
-    let reached = match slot {
-        Ok(slot) => gateway.reach().await.map(|channel| (channel, slot)),
-        Err(_) => Err(Cause::TooManyConnections {
-            limit: gateway.limits.max_connections,
-        }),
+    let mut ending = gateway.ending.follow();
+    let reached = match gateway.slots.take() {
+        Ok(slot) => tokio::select! {
+            channel = gateway.reach() => channel.map(|channel| (channel, slot)),
+            cause = ending.now() => Err(cause),
+        },
+        Err(_) => Err(gateway.too_many()),
     };
     match reached {
         Ok((channel, _slot)) => {
-            drop(login);
             let _counting = gateway.counters.connection();
             let tunnel = channel.tunnel().closing();
-            gateway.splice(&mut stream, channel, &tunnel).await;
+            gateway.splice(&mut stream, channel, None, &tunnel).await;
         }
         Err(cause) => {
             gateway.tell(&cause);
@@ -191,15 +213,42 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway, login: Slot) {
 impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            logins: Arc::new(Semaphore::new(MAX_LOGINS)),
+            logins: Arc::default(),
             connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
         }
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        Arc::clone(&self.connections).try_acquire_owned()
     }
 }
 
 // === impl Gateway ===
 
 impl Gateway {
+    /// Waits for the client to speak, and lets it in where that is the daemon's to do.
+    async fn open<S: Stream>(
+        &self,
+        mut stream: S,
+        peer: Peer,
+        login: &Login,
+    ) -> Result<Opening<S>, ClientError> {
+        let mut first = [0];
+        match stream.read(&mut first).await {
+            Ok(0) => return Ok(Opening::Done),
+            Ok(_) => login.has_spoken(),
+            Err(error) => return Err(ClientError::Lost(error)),
+        }
+        let stream = Rewound::new(Bytes::copy_from_slice(&first), stream);
+        match self.mode {
+            Mode::Passthrough => Ok(Opening::Passthrough(stream)),
+            Mode::Managed => Ok(match self.admit(stream, peer).await? {
+                Some(client) => Opening::Managed(Box::new(client)),
+                None => Opening::Done,
+            }),
+        }
+    }
+
     /// Says why a client is refused, beside saying so to the client.
     fn tell(&self, cause: &Cause) {
         tracing::info!(session = %self.name, %cause, "a client was refused");
@@ -223,6 +272,14 @@ impl Gateway {
             Peer::Unix { uid, .. } => (TlsOffer::Declined, LocalAuth::OtherUser { uid }),
         };
         match postgres::greet(stream, &offer).await? {
+            // It asks for no more than an answer, and takes a question for "yes".
+            Greeting::Startup(client)
+                if client.startup().get("application_name") == Some(PROBE)
+                    && *self.tunnels.gate().borrow() != Gate::Open =>
+            {
+                client.refuse_with(&refusal::not_ready(&self.name)).await;
+                Ok(None)
+            }
             Greeting::Startup(client) => client.authenticate(&self.name, auth).await.map(Some),
             Greeting::Cancel(request, _until_done) => {
                 self.cancel(&request).await;
@@ -232,16 +289,71 @@ impl Gateway {
         }
     }
 
-    async fn splice<C: Stream, D: Stream>(&self, client: &mut C, database: D, tunnel: &Closing) {
-        tokio::select! {
-            ended = splice(client, database, &self.counters) => {
-                if let Err(error) = ended {
-                    tracing::debug!(session = %self.name, %error, "a connection broke");
-                }
+    /// Joins client and database until one of them ends it, their tunnel does, or the
+    /// session; in the latter cases the client is told where the protocol allows it.
+    async fn splice<C: Stream, D: Stream>(
+        &self,
+        client: &mut C,
+        database: D,
+        dialogue: Option<Dialogue>,
+        tunnel: &Closing,
+    ) {
+        let mut splice = Splice::new(client, database, dialogue, &self.counters);
+        let (mut ending, mut at_idle) = (self.ending.follow(), self.ending.follow());
+        let cause = tokio::select! {
+            stopped = splice.run() => return self.part(splice, stopped, tunnel).await,
+            cause = tunnel.closed() => Err(cause),
+            cause = ending.now() => Ok(cause),
+            (which, cause) = at_idle.at_idle() => tokio::select! {
+                stopped = run_until(&mut splice, which) => match stopped {
+                    Stopped::Idle => Ok(cause),
+                    stopped => return self.part(splice, stopped, tunnel).await,
+                },
+                cause = tunnel.closed() => Err(cause),
+                cause = ending.now() => Ok(cause),
+            },
+        };
+        let cause = match cause {
+            Ok(cause) => cause,
+            Err(lost) => {
+                // What was received before the line broke is the client's.
+                let _ = timeout(LEFTOVER_LIMIT, splice.run()).await;
+                lost
             }
-            cause = tunnel.closed() => {
-                tracing::debug!(session = %self.name, %cause, "a connection ended with its tunnel");
-            }
+        };
+        tracing::info!(session = %self.name, %cause, "a connection was ended");
+        splice.tell(&refusal::farewell(&cause, &self.name)).await;
+    }
+
+    /// Ends a connection of which one side has ended.
+    async fn part<C: Stream, D: Stream>(
+        &self,
+        splice: Splice<'_, C, D>,
+        stopped: Stopped,
+        tunnel: &Closing,
+    ) {
+        let (ended_by_client, error) = match stopped {
+            Stopped::Client(error) => (true, error),
+            Stopped::Database(error) => (false, error),
+            Stopped::Idle => (false, None),
+        };
+        if let Some(error) = error {
+            tracing::debug!(session = %self.name, ended_by_client, %error, "a connection broke");
+        }
+        // A channel ends with its tunnel, and may be seen to end first.
+        if !ended_by_client
+            && !splice.was_announced()
+            && let Ok(cause) = timeout(TUNNEL_NOTICE, tunnel.closed()).await
+        {
+            tracing::info!(session = %self.name, %cause, "a connection was ended");
+            return splice.tell(&refusal::farewell(&cause, &self.name)).await;
+        }
+        splice.close().await;
+    }
+
+    fn too_many(&self) -> Cause {
+        Cause::TooManyConnections {
+            limit: self.limits.max_connections,
         }
     }
 
@@ -300,10 +412,10 @@ impl Gateway {
                         return Err(cause.into());
                     }
                     tracing::info!(session = %self.name, %cause, "asking for new credentials");
-                    after = Some(lease.generation);
-                    if renewals > 1 {
-                        pause_before_renewal(renewals, deadline).await;
+                    if let Some(key) = &*self.key.borrow() {
+                        self.broker.database_refused(key, lease.generation);
                     }
+                    after = Some(lease.generation);
                 }
                 // A server that is starting or stopping, or a channel that broke, is another
                 // one in a moment.
@@ -387,6 +499,26 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether the database takes the credential that is held. One that it refuses has been
+    /// taken away by somebody, and isn't replaced before a client or the user asks for it.
+    pub(super) async fn check_credential(&self) -> Verdict {
+        let checking = async {
+            let key = self.key.borrow().clone()?;
+            let lease = self.broker.current_database(&key)?;
+            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            let outcome = attempt::prove(channel, &self.upstream_tls, &lease.credential).await;
+            match outcome {
+                Ok(()) => Some(Verdict::Taken),
+                Err(error) => match error.cause(&lease.credential.server) {
+                    Cause::DatabaseRefusedLogin { .. } => Some(Verdict::Refused(lease.generation)),
+                    _ => None,
+                },
+            }
+        };
+        let verdict = timeout(self.limits.connect_timeout, checking).await;
+        verdict.ok().flatten().unwrap_or(Verdict::Unknown)
+    }
+
     async fn cancel(&self, request: &CancelRequest) {
         let forwarding = async {
             let key = self.key.borrow().clone()?;
@@ -407,11 +539,29 @@ impl From<Cause> for Refused {
     }
 }
 
+/// Copies until the connection ends, or is idle in the way that is wanted.
+async fn run_until<C: Stream, D: Stream>(splice: &mut Splice<'_, C, D>, which: AtIdle) -> Stopped {
+    loop {
+        match splice.run_until_idle().await {
+            Stopped::Idle if which == AtIdle::Lasting => {}
+            stopped => return stopped,
+        }
+        let asked = splice.asked();
+        match timeout(LASTING, splice.run()).await {
+            Ok(stopped) => return stopped,
+            Err(_) if splice.is_idle() && splice.asked() == asked => return Stopped::Idle,
+            Err(_) => {}
+        }
+    }
+}
+
 /// Whether the same log-in may succeed in a moment: the server is starting up or shutting
-/// down (57P03), or the channel was lost.
+/// down (57P03), ended the log-in itself (57P01, 57P02), or the channel was lost.
 fn may_pass(error: &LoginError) -> bool {
     match error {
-        LoginError::Refused(refusal) => refusal.sqlstate() == "57P03",
+        LoginError::Refused(refusal) => {
+            matches!(refusal.sqlstate(), "57P01" | "57P02" | "57P03")
+        }
         LoginError::Lost(_) => true,
         LoginError::Tls(_) | LoginError::Protocol(_) => false,
     }
@@ -422,12 +572,4 @@ fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
         waited: began.elapsed(),
         because: because.map(Box::new),
     }
-}
-
-/// Two machines of one user renew each other's password away: pauses that grow and differ
-/// let one of them through.
-async fn pause_before_renewal(renewals: u32, deadline: Instant) {
-    let bound = Duration::from_millis(100) * 2_u32.pow(renewals.min(6));
-    let pause = bound.mul_f64(rand::rng().random_range(0.0..1.0));
-    sleep_until((Instant::now() + pause).min(deadline)).await;
 }

@@ -7,14 +7,15 @@ use rand::RngExt as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
     attempt::{Attempt, Dialer, Proven, database_key},
-    connection::{Gateway, Slots},
+    connection::{Gateway, Slots, Verdict},
+    ending::{AtIdle, Ending},
     listener,
     tunnels::{Gate, Tunnels},
 };
@@ -23,7 +24,7 @@ use crate::{
     credential::{Broker, DatabaseKey, DatabaseLease},
     journal::{Journal, Kind},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
-    model::{Cause, Class, Retry},
+    model::{Cause, Class, Generation, Retry},
     postgres::{LocalTls, UpstreamTls},
 };
 
@@ -63,8 +64,17 @@ pub enum Command {
     Rotate(oneshot::Sender<Result<(), Cause>>),
     /// A reason to try now.
     Nudge(Nudge),
-    /// Take no more connections, give the open ones this long, and end.
-    Close(Duration),
+    /// Take no more connections, let the open ones end, and end.
+    Close(Farewell),
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// What clients are told.
+    pub cause: Cause,
+    /// What open connections get at most.
+    pub grace: Duration,
 }
 
 /// The longest sleep: due times are checked against clocks that count suspend, and the
@@ -139,6 +149,10 @@ struct Driver {
     concluded: u64,
     waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
     rotate_not_before: Option<Moment>,
+    /// Asks the database about the credential that is due.
+    check: Option<AbortOnDrop<Verdict>>,
+    /// A credential that was taken away, which the timer leaves alone.
+    taken_away: Option<Generation>,
 }
 
 // === impl Driver ===
@@ -177,7 +191,7 @@ impl Driver {
             nudges: nudge,
             slots: Slots::new(environment.limits),
             tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
+            ending: Ending::new(),
         });
         Self {
             spec,
@@ -195,6 +209,8 @@ impl Driver {
             concluded: 0,
             waiting_for_rotation: Vec::new(),
             rotate_not_before: None,
+            check: None,
+            taken_away: None,
         }
     }
 
@@ -208,16 +224,18 @@ impl Driver {
                 listener::unix(&endpoint.unix, &gateway)
             );
         });
-        let grace = self.work(&mut commands).await;
+        let farewell = self.work(&mut commands).await;
+        // Meanwhile clients that come are told why they can't stay.
+        let cause = self.drain(farewell, &mut commands).await;
         // Aborting drops the endpoint: the port is free and the socket gone when it is joined.
         accepting.abort();
         let _ = accepting.await;
-        self.drain(grace).await;
+        self.cut(cause).await;
         tracing::info!(session = %name, "session closed");
     }
 
-    /// Runs until the session is to be closed; answers the grace of its connections.
-    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Duration {
+    /// Runs until the session is to be closed; answers how.
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Farewell {
         let mut attempt = self.first.take().map(|action| self.begin(action));
         let mut lost = self.tunnels.lost();
         let mut steps = self.step.subscribe();
@@ -232,8 +250,8 @@ impl Driver {
                         Event::RotationDue
                     }
                     Some(Command::Nudge(nudge)) => Event::Nudged(nudge),
-                    Some(Command::Close(grace)) => return grace,
-                    None => return Duration::ZERO,
+                    Some(Command::Close(farewell)) => return farewell,
+                    None => return Farewell { cause: Cause::DaemonStopping, grace: Duration::ZERO },
                 },
                 outcome = finished(&mut attempt) => {
                     attempt = None;
@@ -254,8 +272,15 @@ impl Driver {
                 Ok(()) = steps.changed() => continue,
                 () = sleep(pause) => {
                     self.tunnels.prune();
-                    if self.rotation_is_due() { Event::RotationDue } else { Event::Tick }
+                    if self.rotation_is_due() {
+                        self.begin_check();
+                    }
+                    Event::Tick
                 }
+                verdict = checked(&mut self.check) => match self.learn_verdict(verdict) {
+                    Some(event) => event,
+                    None => continue,
+                },
             };
             let jitter = rand::rng().random_range(0.0..1.0);
             if let Some(action) = self.life.handle(event, Clock::now(), jitter) {
@@ -312,6 +337,33 @@ impl Driver {
             }
         }
         event
+    }
+
+    /// Asks the database whether it still takes the credential before the timer replaces it:
+    /// an admin may have taken it away, which no timer undoes.
+    fn begin_check(&mut self) {
+        let gateway = Arc::clone(&self.gateway);
+        let check = tokio::spawn(async move { gateway.check_credential().await });
+        self.check = Some(AbortOnDrop(check));
+    }
+
+    fn learn_verdict(&mut self, verdict: Verdict) -> Option<Event> {
+        self.check = None;
+        match verdict {
+            Verdict::Taken => Some(Event::RotationDue),
+            Verdict::Unknown => {
+                self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
+                None
+            }
+            Verdict::Refused(generation) => {
+                tracing::info!(
+                    session = %self.spec.name,
+                    "the database no longer takes the credential; a new one is asked for when a client connects"
+                );
+                self.taken_away = Some(generation);
+                None
+            }
+        }
     }
 
     fn learn(&mut self, proven: &Proven) {
@@ -379,7 +431,9 @@ impl Driver {
                 credential: lease.as_ref().map(|lease| CredentialStatus {
                     generation: lease.generation,
                     issued_at: lease.issued_at,
-                    rotates_at: lease.rotates_at,
+                    rotates_at: lease
+                        .rotates_at
+                        .filter(|_| self.taken_away != Some(lease.generation)),
                     username: lease.credential.username.clone(),
                 }),
                 database: lease
@@ -418,24 +472,54 @@ impl Driver {
 
     /// When the timer renews the credential, while there is a tunnel to prove the next with.
     fn rotates_at(&self) -> Option<Timestamp> {
-        if self.life.phase() != Phase::Up || self.life.is_attempting() {
+        if self.life.phase() != Phase::Up || self.life.is_attempting() || self.check.is_some() {
             return None;
         }
         self.status.borrow().credential.as_ref()?.rotates_at
     }
 
-    /// Gives open connections their grace, then ends them.
-    async fn drain(&mut self, grace: Duration) {
+    /// Lets open connections end where it does no harm, as long as their grace lasts; answers
+    /// why those that are left are ended.
+    async fn drain(&mut self, farewell: Farewell, commands: &mut mpsc::Receiver<Command>) -> Cause {
         self.life.handle(Event::Close, Clock::now(), 0.0);
         self.publish();
-        self.tunnels.shut(Gate::Refuse(Cause::SessionClosing));
         self.tunnels.close();
-        let tasks = &self.gateway.tasks;
-        tasks.close();
-        if timeout(grace, tasks.wait()).await.is_err() {
-            self.gateway.cut.cancel();
-            tasks.wait().await;
+        self.gateway.tasks.close();
+        let tasks = self.gateway.tasks.clone();
+        let Farewell { mut cause, grace } = farewell;
+        let mut end = Instant::now() + grace;
+        loop {
+            self.tunnels.shut(Gate::Refuse(cause.clone()));
+            // Who opened the session for a time wants it closed at the end of that; who
+            // closes it wants its clients to finish.
+            let which = match cause {
+                Cause::SessionExpired => AtIdle::Next,
+                _ => AtIdle::Lasting,
+            };
+            self.gateway.ending.at_idle(which, cause.clone());
+            tokio::select! {
+                () = tasks.wait() => return cause,
+                () = sleep_until(end) => return cause,
+                command = commands.recv() => match command {
+                    // Whoever is in a greater hurry decides.
+                    Some(Command::Close(other)) if Instant::now() + other.grace < end => {
+                        cause = other.cause;
+                        end = Instant::now() + other.grace;
+                    }
+                    Some(Command::Rotate(reply)) => {
+                        let _ = reply.send(Err(Cause::SessionClosing));
+                    }
+                    Some(Command::Close(_) | Command::Nudge(_)) => {}
+                    None => return Cause::DaemonStopping,
+                },
+            }
         }
+    }
+
+    /// Ends what is left.
+    async fn cut(&mut self, cause: Cause) {
+        self.gateway.ending.now(cause);
+        self.gateway.tasks.wait().await;
         for reply in self.waiting_for_rotation.drain(..) {
             let _ = reply.send(Err(Cause::SessionClosing));
         }
@@ -455,12 +539,12 @@ fn waiting_is_no_use(cause: &Cause) -> bool {
 /// An attempt under way.
 struct Running {
     renew: Renew,
-    task: AbortOnDrop,
+    task: AbortOnDrop<Result<Proven, Cause>>,
 }
 
-struct AbortOnDrop(JoinHandle<Result<Proven, Cause>>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -477,6 +561,14 @@ async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause
             });
             (running.renew, outcome)
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the database said to the credential; never, where it isn't asked.
+async fn checked(check: &mut Option<AbortOnDrop<Verdict>>) -> Verdict {
+    match check {
+        Some(check) => (&mut check.0).await.unwrap_or(Verdict::Unknown),
         None => std::future::pending().await,
     }
 }

@@ -7,8 +7,10 @@
 mod attempt;
 mod connection;
 mod driver;
+mod ending;
 mod endpoint;
 mod listener;
+mod logins;
 mod splice;
 mod tunnels;
 
@@ -25,7 +27,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 pub(crate) use attempt::{database_key, key_of};
-pub use driver::{Command, Environment, Session, spawn};
+pub use driver::{Command, Environment, Farewell, Session, spawn};
 pub use endpoint::{Endpoint, PortWish, bind};
 
 use crate::{

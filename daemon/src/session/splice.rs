@@ -1,87 +1,419 @@
 //! Bytes both ways between a client and the database, after the log-ins: counted, never
-//! parsed, each direction half-closed on its own.
+//! kept. Of a managed connection the headers of messages are followed as they pass, so that
+//! it can be ended where that does no harm, with a word to the client.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::timeout,
+};
 
 use super::Counters;
+use crate::postgres::{Dialogue, Pause};
 
 /// Buffer from the client: one SSH packet's worth.
 const UP: usize = 32 * 1024;
 /// Buffer to the client: two of the bastion's packets.
 const DOWN: usize = 64 * 1024;
 
-/// Copies until both directions have ended, or one breaks.
-///
-/// # Errors
-/// The first error of either side. Dropping the future closes both.
-pub(super) async fn splice<C, D>(
-    client: &mut C,
+/// What saying goodbye may take: a client that doesn't read isn't waited for.
+const TELL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a client that was still sending is listened to after it was told: closing at
+/// once would reset the connection, and a reset can overtake what was said.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of that is taken.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Terminate, so that the server doesn't take the end for a lost client.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// Two streams that are joined.
+pub(super) struct Splice<'a, C, D> {
+    client: &'a mut C,
     database: D,
-    counters: &Arc<Counters>,
-) -> io::Result<()>
+    up: Pipe,
+    down: Pipe,
+    /// `None` where the bytes aren't the daemon's to understand.
+    dialogue: Option<Dialogue>,
+    counters: &'a Counters,
+    asked: u64,
+}
+
+/// Why a splice stopped.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The client has gone, or its connection broke.
+    Client(Option<io::Error>),
+    /// The database's side has ended, and all that it said has been passed on.
+    Database(Option<io::Error>),
+    /// Nothing is asked and no transaction is open.
+    Idle,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    End,
+    Idle,
+}
+
+// === impl Splice ===
+
+impl<'a, C, D> Splice<'a, C, D>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut database = Counted {
-        inner: database,
-        counters,
-    };
-    copy_bidirectional_with_sizes(client, &mut database, UP, DOWN).await?;
-    Ok(())
-}
-
-/// A stream whose bytes are counted as they pass.
-struct Counted<'a, S> {
-    inner: S,
-    counters: &'a Counters,
-}
-
-// === impl Counted ===
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let read = buffer.filled().len() - before;
-        self.counters
-            .received
-            .fetch_add(read as u64, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
-        if let Poll::Ready(Ok(written)) = polled {
-            self.counters
-                .sent
-                .fetch_add(written as u64, Ordering::Relaxed);
+    /// Joins two streams; without a dialogue the bytes aren't looked at.
+    pub(super) fn new(
+        client: &'a mut C,
+        database: D,
+        dialogue: Option<Dialogue>,
+        counters: &'a Counters,
+    ) -> Self {
+        Self {
+            client,
+            database,
+            up: Pipe::new(UP),
+            down: Pipe::new(DOWN),
+            dialogue,
+            counters,
+            asked: 0,
         }
-        polled
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+    /// Copies until a side ends. A client that half-closes still gets its answer. Can be
+    /// dropped and called again without loss.
+    pub(super) async fn run(&mut self) -> Stopped {
+        poll_fn(|context| self.poll(context, Until::End)).await
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+    /// Copies until a side ends, or the connection is idle. Never idle without a dialogue.
+    pub(super) async fn run_until_idle(&mut self) -> Stopped {
+        poll_fn(|context| self.poll(context, Until::Idle)).await
+    }
+
+    /// Whether nothing is asked and no transaction is open.
+    pub(super) fn is_idle(&self) -> bool {
+        let waiting = !self.up.is_empty() || !self.down.is_empty();
+        self.pause() == Pause::Idle && !waiting
+    }
+
+    /// Bytes that the client has sent: the same number means that it has been silent.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether the end was to be expected: the client asked for it, or the server said why.
+    /// Of bytes that aren't looked at nothing else is expected.
+    pub(super) fn was_announced(&self) -> bool {
+        self.dialogue.as_ref().is_none_or(Dialogue::is_parting)
+    }
+
+    /// Whether a command since the last call has changed what a log-in begins with.
+    pub(super) fn take_changed_log_ins(&mut self) -> bool {
+        self.dialogue
+            .as_mut()
+            .is_some_and(Dialogue::take_changed_log_ins)
+    }
+
+    /// Passes on what has been received, says why this is the end where the protocol allows
+    /// it at this moment, and closes both sides. Bounded in time.
+    pub(super) async fn tell(mut self, error_response: &[u8]) {
+        let was_idle = self.is_idle();
+        let telling = async {
+            poll_fn(|context| self.poll_down_rest(context)).await?;
+            if self.pause() != Pause::WithinMessage {
+                self.client.write_all(error_response).await?;
+            }
+            self.client.shutdown().await
+        };
+        let told = timeout(TELL_LIMIT, telling).await;
+        if was_idle {
+            let _ = timeout(TELL_LIMIT, async {
+                self.database.write_all(TERMINATE).await?;
+                self.database.shutdown().await
+            })
+            .await;
+        } else if matches!(told, Ok(Ok(()))) {
+            drop(self.database);
+            linger(self.client).await;
+        }
+    }
+
+    /// Closes the client's side after the database has closed its own.
+    pub(super) async fn close(self) {
+        let was_idle = self.is_idle();
+        drop(self.database);
+        let closed = timeout(TELL_LIMIT, self.client.shutdown()).await;
+        if !was_idle && matches!(closed, Ok(Ok(()))) {
+            linger(self.client).await;
+        }
+    }
+
+    fn pause(&self) -> Pause {
+        self.dialogue
+            .as_ref()
+            .map_or(Pause::WithinMessage, Dialogue::pause)
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, until: Until) -> Poll<Stopped> {
+        let up = self.poll_up(context);
+        let down = self.poll_down(context);
+        match (up, down) {
+            // What the database still has to say comes first: it may say why it closes.
+            (_, Poll::Ready(Err(Broken::Writer(error)))) => {
+                Poll::Ready(Stopped::Client(Some(error)))
+            }
+            (_, Poll::Ready(Err(Broken::Reader(error)))) => {
+                Poll::Ready(Stopped::Database(Some(error)))
+            }
+            (Poll::Ready(Err(Broken::Reader(error))), _) => {
+                Poll::Ready(Stopped::Client(Some(error)))
+            }
+            (up, Poll::Ready(Ok(()))) if up.is_ready() && self.up.has_ended => {
+                Poll::Ready(Stopped::Client(None))
+            }
+            (_, Poll::Ready(Ok(()))) => Poll::Ready(Stopped::Database(None)),
+            _ if until == Until::Idle && self.is_idle() => Poll::Ready(Stopped::Idle),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// From the client to the database, half-closing at the end. That the database takes no
+    /// more isn't the end: the other direction says why.
+    fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Self {
+            client,
+            database,
+            up,
+            dialogue,
+            counters,
+            asked,
+            ..
+        } = self;
+        let heard = |bytes: &[u8]| {
+            *asked += bytes.len() as u64;
+            if let Some(dialogue) = dialogue {
+                dialogue.client_said(bytes);
+            }
+        };
+        let passed = up.poll_copy(context, client, database, heard, |bytes| {
+            count(&counters.sent, bytes);
+        });
+        match ready!(passed) {
+            Err(Broken::Writer(_)) => up.give_up(),
+            Err(broken) => return Poll::Ready(Err(broken)),
+            Ok(()) => {}
+        }
+        if !up.shut {
+            // An error means that it is closed already.
+            let _ = ready!(Pin::new(database).poll_shutdown(context));
+            up.shut = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Self {
+            client,
+            database,
+            down,
+            dialogue,
+            counters,
+            ..
+        } = self;
+        let said = |bytes: &[u8]| {
+            if let Some(dialogue) = dialogue {
+                dialogue.server_said(bytes);
+            }
+        };
+        let received = |bytes: &[u8]| count(&counters.received, bytes);
+        down.poll_copy(context, database, client, received, said)
+    }
+
+    /// Writes what has been read from the database, and reads no more.
+    fn poll_down_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self {
+            client,
+            down,
+            dialogue,
+            ..
+        } = self;
+        let said = |bytes: &[u8]| {
+            if let Some(dialogue) = dialogue {
+                dialogue.server_said(bytes);
+            }
+        };
+        down.poll_drain(context, client, said)
     }
 }
+
+/// One direction's buffer.
+struct Pipe {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// The reader has said all.
+    has_ended: bool,
+    needs_flush: bool,
+    shut: bool,
+}
+
+/// Which side of a direction failed.
+enum Broken {
+    Reader(io::Error),
+    Writer(io::Error),
+}
+
+// === impl Pipe ===
+
+impl Pipe {
+    fn new(size: usize) -> Self {
+        Self {
+            buffer: vec![0; size].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            has_ended: false,
+            needs_flush: false,
+            shut: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Nobody takes what is left.
+    fn give_up(&mut self) {
+        self.start = self.end;
+        self.has_ended = true;
+    }
+
+    /// Copies until the reader has ended and all is written.
+    fn poll_copy<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        mut on_read: impl FnMut(&[u8]),
+        mut on_written: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            let filled = self.poll_fill(context, reader, &mut on_read);
+            match filled {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reader(error))),
+                // Small answers wait in a TLS stream or a channel until they are flushed.
+                Poll::Pending if self.is_empty() => {
+                    ready!(self.poll_drain(context, writer, &mut on_written))
+                        .map_err(Broken::Writer)?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.has_ended {
+                return self
+                    .poll_drain(context, writer, on_written)
+                    .map_err(Broken::Writer);
+            }
+            match self.poll_write(context, writer, &mut on_written) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Writer(error))),
+                // More is read while the writer is slow, until the buffer is full.
+                Poll::Pending if filled.is_ready() && self.end < self.buffer.len() => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Writes what there is, and flushes.
+    fn poll_drain<W: AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        writer: &mut W,
+        mut on_written: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            ready!(self.poll_write(context, writer, &mut on_written))?;
+        }
+        if self.needs_flush {
+            ready!(Pin::new(writer).poll_flush(context))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        on_read: &mut impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        if self.has_ended || self.end == self.buffer.len() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
+        ready!(Pin::new(reader).poll_read(context, &mut room))?;
+        on_read(room.filled());
+        let read = room.filled().len();
+        self.has_ended = read == 0;
+        self.end += read;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        writer: &mut W,
+        on_written: &mut impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        let waiting = &self.buffer[self.start..self.end];
+        if !waiting.is_empty() {
+            let written = ready!(Pin::new(writer).poll_write(context, waiting))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            on_written(&waiting[..written]);
+            self.start += written;
+            self.needs_flush = true;
+        }
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn count(counter: &AtomicU64, bytes: &[u8]) {
+    counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+}
+
+/// Reads and drops what a client still sends, for a moment.
+async fn linger<C: AsyncRead + Unpin>(client: &mut C) {
+    let dropping = async {
+        let mut dropped = vec![0; 16 * 1024];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match client.read(&mut dropped).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    let _ = timeout(LINGER, dropping).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -213,11 +213,12 @@ impl Actor {
     pub(super) fn publish(&mut self) {
         self.save();
         let sessions = self.views();
-        let problem = self.store.problem();
+        let mut problems: Vec<_> = self.store.problem().into_iter().collect();
+        problems.extend(self.environment.broker.contested());
         self.picture.send_modify(|picture| {
             picture.revision += 1;
             picture.sessions = sessions;
-            picture.problems = problem.into_iter().collect();
+            picture.problems = problems;
         });
     }
 

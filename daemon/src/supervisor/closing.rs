@@ -21,6 +21,8 @@ use crate::{
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often a port that is somebody else's is tried again.
 const REBIND_PAUSE: Duration = Duration::from_secs(2);
+/// What a transaction gets that is open when the time of its session is over.
+const EXPIRY_GRACE: Duration = Duration::from_secs(30);
 
 impl Actor {
     pub(super) fn close(
@@ -50,7 +52,7 @@ impl Actor {
             .iter()
             .map(|name| {
                 let token = CancellationToken::new();
-                self.begin_close(name, grace, Some(token.clone()));
+                self.begin_close(name, closing(grace), Some(token.clone()));
                 token
             })
             .collect();
@@ -66,7 +68,7 @@ impl Actor {
     pub(super) fn begin_close(
         &mut self,
         name: &SessionName,
-        grace: Duration,
+        farewell: session::Farewell,
         done: Option<CancellationToken>,
     ) {
         let Some(entry) = self.entries.get_mut(name) else {
@@ -81,7 +83,7 @@ impl Actor {
                 let commands = session.commands.clone();
                 self.tasks.spawn(async move {
                     // An error means that it has ended already.
-                    let _ = commands.send(session::Command::Close(grace)).await;
+                    let _ = commands.send(session::Command::Close(farewell)).await;
                 });
             }
             Running::Unbound { .. } => {
@@ -172,7 +174,11 @@ impl Actor {
         for name in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
             self.journal().of_session(&name, Kind::SessionExpired, "");
-            self.begin_close(&name, Duration::ZERO, None);
+            let farewell = session::Farewell {
+                cause: Cause::SessionExpired,
+                grace: EXPIRY_GRACE,
+            };
+            self.begin_close(&name, farewell, None);
         }
         self.rebind();
     }
@@ -184,8 +190,15 @@ impl Actor {
         let ending = TaskTracker::new();
         for entry in entries.into_values() {
             if let Running::Bound(session) = entry.running {
+                let farewell = session::Farewell {
+                    cause: Cause::DaemonStopping,
+                    grace,
+                };
                 ending.spawn(async move {
-                    let _ = session.commands.send(session::Command::Close(grace)).await;
+                    let _ = session
+                        .commands
+                        .send(session::Command::Close(farewell))
+                        .await;
                     session.ended().await;
                 });
             }
@@ -203,5 +216,13 @@ impl Actor {
         if let Err(cause) = self.client_files.write(Vec::new()).await {
             tracing::warn!(%cause, "the files for libpq could not be written");
         }
+    }
+}
+
+/// A session that somebody closes.
+pub(super) fn closing(grace: Duration) -> session::Farewell {
+    session::Farewell {
+        cause: Cause::SessionClosing,
+        grace,
     }
 }

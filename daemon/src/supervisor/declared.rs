@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     Reloaded,
     actor::{Actor, limits},
+    closing::closing,
     entry::{Afterwards, Entry, Keeping, Running},
     find,
     opening::login_of,
@@ -147,7 +148,7 @@ impl Actor {
                 Some(_) => reloaded.changed.push(name.to_string()),
                 None => reloaded.closed.push(name.to_string()),
             }
-            self.begin_close(name, Duration::ZERO, None);
+            self.begin_close(name, closing(Duration::ZERO), None);
         }
         for (name, declared) in after {
             if before.get(&name) == Some(&declared) {

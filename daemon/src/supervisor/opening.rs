@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Lifetime, OpenRequest, Opened, Reply, View,
     actor::{Actor, Happened, Known, LookedUp},
+    closing::closing,
     entry::{Afterwards, Entry, Keeping, Running},
     find,
 };
@@ -282,7 +283,7 @@ impl Actor {
         };
         *users = users.saturating_sub(1);
         if *users == 0 {
-            self.begin_close(&name.clone(), Duration::ZERO, None);
+            self.begin_close(&name.clone(), closing(Duration::ZERO), None);
         }
     }
 }

@@ -10,6 +10,7 @@ mod run;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,8 +28,8 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A user with a machine, an account and a daemon.
 pub struct Desk {
-    /// The provider.
-    pub sandbox: Sandbox,
+    /// The provider; the machines of one user share it.
+    pub sandbox: Arc<Sandbox>,
     daemon: Option<Daemon>,
     /// Changes to the environment of everything that is run, later ones winning.
     environment: Vec<(String, String)>,
@@ -70,6 +71,15 @@ impl Desk {
     /// With a sandbox, and nothing started yet.
     pub fn without_daemon(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
+        Self::at(Arc::new(sandbox))
+    }
+
+    /// Another machine of the same user, with nothing started yet.
+    pub fn another_machine(&self) -> Self {
+        Self::at(Arc::clone(&self.sandbox))
+    }
+
+    fn at(sandbox: Arc<Sandbox>) -> Self {
         // Paths of Unix sockets are short: the system's temporary directory may not be.
         let home = tempfile::Builder::new()
             .prefix("bd")

@@ -241,7 +241,7 @@ fn closing_with_grace_lets_clients_finish() {
     let mut input = psql.stdin.take().unwrap();
     let mut output = BufReader::new(psql.stdout.take().unwrap());
     let mut line = String::new();
-    writeln!(input, "select 'in';").unwrap();
+    writeln!(input, "begin;\nselect 'in';").unwrap();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
     let close = desk

@@ -134,7 +134,13 @@ impl<S: Stream> Client<S> {
     /// Tells it why it can't be served, and closes. For states in which nobody is let in;
     /// `pg_isready` says "rejecting connections" where the cause's SQLSTATE is 57P03.
     pub async fn refuse(self, cause: &Cause, session: &SessionName) {
-        refusal::send_and_close(self.stream, &refusal::error_response(cause, session)).await;
+        self.refuse_with(&refusal::error_response(cause, session))
+            .await;
+    }
+
+    /// Passes on an ErrorResponse, and closes.
+    pub async fn refuse_with(self, error_response: &[u8]) {
+        refusal::send_and_close(self.stream, error_response).await;
     }
 }
 

@@ -1,0 +1,193 @@
+use std::future::Future;
+
+use tokio::io::{DuplexStream, duplex};
+
+use super::*;
+
+const QUERY: &[u8] = b"Q\0\0\0\x0dselect 1\0";
+const READY: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+const IN_TRANSACTION: &[u8] = b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T";
+const GOODBYE: &[u8] = b"E\0\0\0\x0fSFATAL\0..\0\0";
+
+/// A splice with its far ends.
+struct Ends {
+    client: DuplexStream,
+    database: DuplexStream,
+}
+
+/// Runs `splicing` on a splice while `talking` is at its far ends.
+async fn with<T, S, F>(
+    dialogue: Option<Dialogue>,
+    splicing: impl AsyncFnOnce(Splice<'_, DuplexStream, DuplexStream>) -> S,
+    talking: impl FnOnce(Ends) -> F,
+) -> (S, T)
+where
+    F: Future<Output = T>,
+{
+    let (client, mut near_client) = duplex(1024);
+    let (near_database, database) = duplex(1024);
+    let counters = Counters::default();
+    let splice = Splice::new(&mut near_client, near_database, dialogue, &counters);
+    tokio::join!(splicing(splice), talking(Ends { client, database }))
+}
+
+async fn read(stream: &mut DuplexStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+async fn rest(mut stream: DuplexStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_the_client_ends_it() {
+    let big: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let (stopped, ()) = with(
+        None,
+        async |mut splice| {
+            let stopped = splice.run().await;
+            splice.close().await;
+            stopped
+        },
+        async |Ends { client, database }| {
+            let (mut from_client, mut to_client) = tokio::io::split(client);
+            let (mut from_database, mut to_database) = tokio::io::split(database);
+            let send = async {
+                to_client.write_all(&big).await.unwrap();
+                to_client.shutdown().await.unwrap();
+            };
+            let echo = async {
+                tokio::io::copy(&mut from_database, &mut to_database)
+                    .await
+                    .unwrap();
+                to_database.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            let hear = from_client.read_to_end(&mut heard);
+            let _ = tokio::join!(send, echo, async { hear.await.unwrap() });
+            assert!(heard == big, "{} bytes", heard.len());
+        },
+    )
+    .await;
+    assert!(matches!(stopped, Stopped::Client(None)), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn what_the_database_said_last_is_passed_on_before_its_end() {
+    let (stopped, heard) = with(
+        Some(Dialogue::new()),
+        async |mut splice| {
+            let stopped = splice.run().await;
+            splice.close().await;
+            stopped
+        },
+        async |Ends {
+                   client,
+                   mut database,
+               }| {
+            database.write_all(GOODBYE).await.unwrap();
+            drop(database);
+            rest(client).await
+        },
+    )
+    .await;
+    assert!(matches!(stopped, Stopped::Database(None)), "{stopped:?}");
+    assert_eq!(heard, GOODBYE);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_and_the_database_too() {
+    let ((), (client, database)) = with(
+        Some(Dialogue::new()),
+        async |mut splice| {
+            assert!(matches!(splice.run_until_idle().await, Stopped::Idle));
+            splice.tell(GOODBYE).await;
+        },
+        async |Ends { client, database }| tokio::join!(rest(client), rest(database)),
+    )
+    .await;
+    assert_eq!(client, GOODBYE);
+    assert_eq!(database, TERMINATE);
+}
+
+#[tokio::test]
+async fn a_transaction_ends_before_its_connection_does() {
+    let ((), heard) = with(
+        Some(Dialogue::new()),
+        async |mut splice| {
+            // Something is asked already when the end is near.
+            let first = timeout(Duration::from_millis(50), splice.run()).await;
+            assert!(first.is_err());
+            assert!(matches!(splice.run_until_idle().await, Stopped::Idle));
+            splice.tell(GOODBYE).await;
+        },
+        async |Ends {
+                   mut client,
+                   mut database,
+               }| {
+            client.write_all(QUERY).await.unwrap();
+            read(&mut database, QUERY.len()).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            database.write_all(IN_TRANSACTION).await.unwrap();
+            read(&mut client, IN_TRANSACTION.len()).await;
+            client.write_all(QUERY).await.unwrap();
+            read(&mut database, QUERY.len()).await;
+            database.write_all(READY).await.unwrap();
+            rest(client).await
+        },
+    )
+    .await;
+    assert_eq!(heard, [READY, GOODBYE].concat());
+}
+
+#[tokio::test]
+async fn within_a_message_nothing_is_said() {
+    for (sent, told) in [(&b"D\0\0\0\x08ab"[..], false), (b"D\0\0\0\x08abcd", true)] {
+        let ((), heard) = with(
+            Some(Dialogue::new()),
+            async |mut splice| {
+                splice.run().await;
+                splice.tell(GOODBYE).await;
+            },
+            async |Ends {
+                       client,
+                       mut database,
+                   }| {
+                database.write_all(sent).await.unwrap();
+                drop(database);
+                rest(client).await
+            },
+        )
+        .await;
+        let wanted = if told {
+            [sent, GOODBYE].concat()
+        } else {
+            sent.to_vec()
+        };
+        assert_eq!(heard, wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_not_waited_for() {
+    let ((), ()) = with(
+        Some(Dialogue::new()),
+        async |mut splice| {
+            let _ = timeout(Duration::from_secs(1), splice.run()).await;
+            splice.tell(GOODBYE).await;
+        },
+        async |Ends {
+                   client,
+                   mut database,
+               }| {
+            let _ = timeout(Duration::from_secs(5), database.write_all(&[0; 500_000])).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            drop(client);
+        },
+    )
+    .await;
+}

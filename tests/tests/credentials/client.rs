@@ -1,0 +1,66 @@
+//! A client that stays connected and says how its connection ended.
+
+use borealis_tests::harness::{Desk, PATIENCE};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, Error, NoTls, error::DbError};
+
+/// A client of tokio-postgres.
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    end: JoinHandle<Result<(), Error>>,
+}
+
+// === impl Connected ===
+
+impl Connected {
+    /// Connects to a URL that a session gave.
+    pub(crate) fn to(url: &str, desk: &Desk) -> Self {
+        Self::try_to(url, desk).expect("a connection")
+    }
+
+    /// Connects, or answers why not.
+    pub(crate) fn try_to(url: &str, desk: &Desk) -> Result<Self, Error> {
+        desk.sandbox.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+            Ok(Self {
+                client,
+                end: tokio::spawn(connection),
+            })
+        })
+    }
+
+    /// Runs statements without a result.
+    pub(crate) fn run(&self, sql: &str, desk: &Desk) -> Result<(), Error> {
+        desk.sandbox.block_on(self.client.batch_execute(sql))
+    }
+
+    /// The first column of the first row, as text.
+    pub(crate) fn ask(&self, sql: &str, desk: &Desk) -> String {
+        use tokio_postgres::SimpleQueryMessage::Row;
+
+        let messages = desk
+            .sandbox
+            .block_on(self.client.simple_query(sql))
+            .expect("an answer");
+        let row = messages.iter().find_map(|message| match message {
+            Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        row.expect("a row")
+    }
+
+    /// Waits for the end of the connection, which the server must say something at.
+    pub(crate) fn end(self, desk: &Desk) -> DbError {
+        let ended = desk
+            .sandbox
+            .block_on(async { timeout(PATIENCE, self.end).await });
+        let error = ended
+            .expect("an end in time")
+            .expect("no panic")
+            .expect_err("an error");
+        error
+            .as_db_error()
+            .unwrap_or_else(|| panic!("{error:?}"))
+            .clone()
+    }
+}
