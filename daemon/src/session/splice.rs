@@ -118,13 +118,6 @@ where
         self.dialogue.as_ref().is_none_or(Dialogue::is_parting)
     }
 
-    /// Whether a command since the last call has changed what a log-in begins with.
-    pub(super) fn take_changed_log_ins(&mut self) -> bool {
-        self.dialogue
-            .as_mut()
-            .is_some_and(Dialogue::take_changed_log_ins)
-    }
-
     /// Passes on what has been received, says why this is the end where the protocol allows
     /// it at this moment, and closes both sides. Bounded in time.
     pub(super) async fn tell(mut self, error_response: &[u8]) {
