@@ -197,7 +197,7 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
     match reached {
         Ok((channel, _slot)) => {
             let _counting = gateway.counters.connection();
-            let tunnel = channel.tunnel().closing();
+            let tunnel = channel.closing();
             gateway.splice(&mut stream, channel, None, &tunnel).await;
         }
         Err(cause) => {
@@ -389,7 +389,7 @@ impl Gateway {
                     continue;
                 }
             };
-            let tunnel = channel.tunnel().closing();
+            let tunnel = channel.closing();
             let logging_in =
                 postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
             let error = match timeout_at(deadline, logging_in).await {

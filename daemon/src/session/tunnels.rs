@@ -2,21 +2,25 @@
 //! connection is told while there is none.
 //!
 //! A connection gets a tunnel of its own while the session has fewer than [`MAX_TUNNELS`]:
-//! russh's loop waits for a channel's reader, so on a shared tunnel a client that stops
-//! reading would stop the others. An idle tunnel is kept ready, which hides the handshake.
+//! that uses more cores, and a bulk transfer stands in nobody's way. An idle tunnel is kept
+//! ready, which hides the handshake. A tunnel that is suspected to be dead is probed, and
+//! cut where it stays silent.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Counters, attempt::Dialer};
 use crate::{
     model::{Cause, HostPort},
-    ssh::{ChannelStream, Reserved, Tunnel},
+    ssh::{ChannelStream, Pulse, Reserved, Tunnel},
 };
 
 /// Tunnels for each session; more connections than this share them.
@@ -24,6 +28,13 @@ const MAX_TUNNELS: usize = 8;
 
 /// How long a bastion that refused another tunnel isn't asked for one.
 const FULL_FOR: Duration = Duration::from_secs(60);
+
+/// How long a tunnel that is probed may be silent. TCP sends again after 0.2 to 1 s, and
+/// twice that the next time.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a bastion may take to open a channel before its line is probed.
+const OPEN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whether connections get through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +112,24 @@ impl Tunnels {
             pool.tunnels
                 .retain(|member| member.tunnel.generation() >= tunnel.generation());
         }
+        self.pool().full_until = None;
         self.add(tunnel);
         self.gate.send_replace(Gate::Open);
+    }
+
+    /// Asks every tunnel for a sign of life, in the background, and cuts those that give
+    /// none. For when the line may be dead: keepalive would find it later.
+    pub(super) fn probe(&self) {
+        let tunnels: Vec<_> = {
+            let pool = self.pool();
+            pool.tunnels
+                .iter()
+                .map(|member| member.tunnel.clone())
+                .collect()
+        };
+        for tunnel in tunnels {
+            tokio::spawn(async move { probe(&tunnel).await });
+        }
     }
 
     /// Tells connections to wait, or not to. Without effect on those that have a channel.
@@ -122,27 +149,16 @@ impl Tunnels {
         loop {
             let reserved = match self.choose() {
                 Choice::Use(reserved) => reserved,
-                Choice::DialOwn => match self.dialer.dial().await {
-                    Ok(tunnel) => {
-                        let reserved = tunnel.reserve();
-                        self.add(tunnel);
-                        reserved
-                    }
-                    Err(cause) => {
-                        tracing::info!(%cause, "no further tunnel; connections share those that are up");
-                        self.pool().full_until = Some(Instant::now() + FULL_FOR);
-                        continue;
-                    }
+                Choice::DialOwn => match self.dial_own().await {
+                    Some(reserved) => reserved,
+                    None if *self.gate.borrow() == Gate::Open => continue,
+                    None => return Err(none_is_up()),
                 },
-                Choice::Nothing => {
-                    return Err(Cause::TunnelLost {
-                        detail: "no tunnel is up".into(),
-                    });
-                }
+                Choice::Nothing => return Err(none_is_up()),
             };
             self.keep_one_ready();
-            match reserved.open(server).await {
-                // A dead tunnel leaves the pool by itself; the next choice is another one.
+            match open(reserved, server).await {
+                // A dead tunnel leaves the pool; the next choice is another one.
                 Err(Cause::TunnelLost { .. }) => self.remove_closed(),
                 answer => return answer,
             }
@@ -173,6 +189,30 @@ impl Tunnels {
         self.pool().tunnels.clear();
     }
 
+    /// A tunnel for one connection alone; `None` where there can be none now.
+    async fn dial_own(self: &Arc<Self>) -> Option<Reserved> {
+        let mut gate = self.gate.subscribe();
+        let dialled = tokio::select! {
+            dialled = self.dialer.dial() => dialled,
+            // The line is known to be dead: this would only wait for its time limit.
+            _ = gate.wait_for(|gate| *gate != Gate::Open) => return None,
+        };
+        match dialled {
+            Ok(tunnel) => {
+                let reserved = tunnel.reserve();
+                self.add(tunnel);
+                Some(reserved)
+            }
+            Err(cause) => {
+                tracing::info!(%cause, "no further tunnel; connections share those that are up");
+                self.pool().full_until = Some(Instant::now() + FULL_FOR);
+                // The bastion may be full, or out of reach.
+                self.probe();
+                None
+            }
+        }
+    }
+
     fn choose(&self) -> Choice {
         let pool = self.pool();
         let alive = || {
@@ -185,7 +225,7 @@ impl Tunnels {
         if let Some(idle) = alive().rfind(|tunnel| tunnel.channels() == 0) {
             return Choice::Use(idle.reserve());
         }
-        let least = alive().min_by_key(|tunnel| tunnel.channels());
+        let least = alive().min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.channels()));
         match least {
             None => Choice::Nothing,
             Some(_) if pool.tunnels.len() < MAX_TUNNELS && !pool.is_full() => Choice::DialOwn,
@@ -244,16 +284,21 @@ impl Tunnels {
     }
 
     fn ended(&self, cause: Cause) {
-        let was_last = {
+        let (before, left) = {
             let mut pool = self.pool();
             let before = pool.tunnels.len();
             pool.tunnels.retain(|member| !member.tunnel.is_closed());
-            // Tunnels that were retired or pruned end too, and nobody misses them.
-            before > 0 && pool.tunnels.is_empty()
+            (before, pool.tunnels.len())
         };
-        if was_last {
+        if before == left {
+            // One that was retired or pruned: nobody misses it.
+        } else if left == 0 {
             self.gate.send_replace(Gate::Hold(Some(cause.clone())));
             self.lost.send_replace(Some(cause));
+        } else {
+            // What ended one may have ended the others, and not all of them listen: one
+            // whose client doesn't read notices nothing.
+            self.probe();
         }
     }
 
@@ -272,6 +317,36 @@ impl Tunnels {
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a channel; where that takes long, asks whether the line is alive.
+async fn open(reserved: Reserved, server: &HostPort) -> Result<ChannelStream, Cause> {
+    let tunnel = reserved.tunnel().clone();
+    let opening = reserved.open(server);
+    tokio::pin!(opening);
+    tokio::select! {
+        answer = &mut opening => return answer,
+        () = sleep(OPEN_LIMIT) => {}
+    }
+    // Alive means that it is the database which takes its time.
+    match probe(&tunnel).await {
+        Pulse::Alive => opening.await,
+        Pulse::Silent => Err(tunnel.loss()),
+    }
+}
+
+fn none_is_up() -> Cause {
+    Cause::TunnelLost {
+        detail: "no tunnel is up".into(),
+    }
+}
+
+async fn probe(tunnel: &Tunnel) -> Pulse {
+    let pulse = tunnel.probe(PROBE_LIMIT).await;
+    if pulse == Pulse::Silent && !tunnel.is_closed() {
+        tunnel.cut("the line went silent");
+    }
+    pulse
 }
 
 // === impl Pool ===

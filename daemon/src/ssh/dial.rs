@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{HostKey, Tunnel, tunnel::Loss};
+use super::{HostKey, Tunnel, line::Line, tunnel::Loss};
 use crate::model::{Cause, HostPort, Lease, SshCredential};
 
 /// How soon a silent line counts as dead.
@@ -51,7 +51,7 @@ pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<
             detail: format!("the personal SSH key it gave can't be read: {error}"),
         })?;
 
-    let socket = connect(bastion, keepalive).await?;
+    let (line, gauge) = Line::new(connect(bastion, keepalive).await?);
     let config = Arc::new(config(&host_key, keepalive));
     let closed = CancellationToken::new();
     let loss = Loss::default();
@@ -61,7 +61,7 @@ pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<
         _closed: closed.clone().drop_guard(),
     };
     let log_in = async {
-        let mut handle = client::connect_stream(config, socket, handler).await?;
+        let mut handle = client::connect_stream(config, line, handler).await?;
         let hash = match key.algorithm() {
             russh::keys::Algorithm::Rsa { .. } => handle
                 .best_supported_rsa_hash()
@@ -82,6 +82,7 @@ pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<
             lease.generation,
             closed,
             loss,
+            gauge,
         )),
         Ok(Ok((_, AuthResult::Failure { .. }))) => Err(Cause::BastionRefusedKey {
             bastion: bastion.clone(),

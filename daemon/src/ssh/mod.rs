@@ -4,10 +4,14 @@
 //! The only importer of russh. Decides nothing about retries: failures are told as a
 //! [`Cause`] and end here.
 
+mod backlog;
+mod channel;
 mod dial;
 mod host_key;
+mod line;
 mod tunnel;
 
+pub use channel::ChannelStream;
 pub use dial::{Keepalive, dial};
 pub use host_key::HostKey;
-pub use tunnel::{ChannelStream, Closing, Reserved, Tunnel};
+pub use tunnel::{Closing, Pulse, Reserved, Tunnel};

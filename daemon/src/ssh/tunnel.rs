@@ -1,21 +1,28 @@
 //! One authenticated connection to the bastion.
 
 use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
 };
 
 use russh::{ChannelOpenFailure, client};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::Handler;
+use super::{
+    backlog::Budget,
+    channel::{ChannelStream, Inbox},
+    dial::Handler,
+    line::Gauge,
+};
 use crate::model::{Cause, Generation, HostPort};
+
+/// What all channels of a tunnel together may keep on disk of what their clients don't take.
+/// russh gives the server its window back whether or not a client reads, so this much comes
+/// over the line for nobody before it is known that nobody wants it.
+const SPILL: u64 = 128 * 1024 * 1024;
+/// How often it is looked whether a line was heard.
+const LISTEN: Duration = Duration::from_millis(50);
 
 /// An SSH connection with its channels. It ends when the last of its handles and channels
 /// is dropped, or when the line or the server ends it.
@@ -28,20 +35,18 @@ struct Inner {
     generation: Generation,
     closed: CancellationToken,
     loss: Loss,
-    channels: AtomicUsize,
+    gauge: Gauge,
+    inboxes: Mutex<Vec<Weak<Inbox>>>,
+    budget: Arc<Budget>,
 }
 
-/// A channel to the database, as a stream of bytes. Dropping it closes the channel.
-pub struct ChannelStream {
-    stream: russh::ChannelStream<client::Msg>,
-    count: Counted,
-}
-
-/// Sees a tunnel's end without keeping it alive.
+/// Sees the end of a tunnel, or of a channel, without keeping it alive.
 #[derive(Clone)]
 pub struct Closing {
     closed: CancellationToken,
     loss: Loss,
+    /// Why the channel ended, where it did so alone.
+    channel: Loss,
 }
 
 /// A channel of a tunnel that is about to be opened.
@@ -52,7 +57,16 @@ pub struct Reserved(Counted);
 pub(super) struct Loss(Arc<OnceLock<String>>);
 
 /// Counts one channel of a tunnel while it lives, and keeps the tunnel alive.
-struct Counted(Tunnel);
+pub(super) struct Counted(Tunnel);
+
+/// Whether a line answered when it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// The server was heard.
+    Alive,
+    /// It was not.
+    Silent,
+}
 
 // === impl Loss ===
 
@@ -78,7 +92,25 @@ impl Closing {
     /// Completes when the connection has ended, with the reason.
     pub async fn closed(&self) -> Cause {
         self.closed.cancelled().await;
-        self.loss.cause()
+        match self.channel.0.get() {
+            Some(_) => self.channel.cause(),
+            None => self.loss.cause(),
+        }
+    }
+
+    /// The same for a channel, which may end alone.
+    pub(super) fn of_channel(&self) -> Self {
+        Self {
+            closed: self.closed.child_token(),
+            loss: self.loss.clone(),
+            channel: Loss::default(),
+        }
+    }
+
+    /// Ends the channel alone.
+    pub(super) fn end(&self, detail: &str) {
+        self.channel.note(detail.to_owned());
+        self.closed.cancel();
     }
 }
 
@@ -91,6 +123,7 @@ impl Tunnel {
         generation: Generation,
         closed: CancellationToken,
         loss: Loss,
+        gauge: Gauge,
     ) -> Self {
         Self(Arc::new(Inner {
             handle,
@@ -98,8 +131,69 @@ impl Tunnel {
             generation,
             closed,
             loss,
-            channels: AtomicUsize::new(0),
+            gauge,
+            inboxes: Mutex::default(),
+            budget: Budget::new(SPILL),
         }))
+    }
+
+    /// Asks the server for a sign of life and waits at most `limit` for it. Whatever comes
+    /// from the server counts: on a line that is busy with an upload the answer itself
+    /// stands in a queue.
+    pub async fn probe(&self, limit: Duration) -> Pulse {
+        // A channel that isn't read would keep the loop from answering.
+        self.relieve();
+        let heard = self.0.gauge.heard();
+        let heard_again = async {
+            let mut look = interval(LISTEN);
+            while self.0.gauge.heard() == heard {
+                look.tick().await;
+            }
+        };
+        tokio::select! {
+            Ok(()) = self.0.handle.send_ping() => {}
+            () = heard_again => {}
+            () = sleep(limit) => {}
+        }
+        let answered = self.0.gauge.heard() != heard || self.0.budget.is_jammed();
+        if answered && !self.is_closed() {
+            Pulse::Alive
+        } else {
+            Pulse::Silent
+        }
+    }
+
+    /// Ends the connection at once, whatever it is doing.
+    pub fn cut(&self, detail: &str) {
+        self.0.loss.note(detail.to_owned());
+        self.0.gauge.cut();
+        self.0.closed.cancel();
+    }
+
+    /// Takes a channel's inbox in; relieved, where the channel isn't the only one.
+    pub(super) fn admit(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self
+            .0
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        inboxes.retain(|known| known.strong_count() > 0);
+        inboxes.push(Arc::downgrade(inbox));
+        if self.channels() > 1 {
+            inbox.relieve(&self.0.budget);
+        }
+    }
+
+    /// Makes all channels independent of their readers.
+    fn relieve(&self) {
+        let inboxes = self
+            .0
+            .inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for inbox in inboxes.iter().filter_map(Weak::upgrade) {
+            inbox.relieve(&self.0.budget);
+        }
     }
 
     /// Counts a channel that is about to be opened, so that nobody else takes the tunnel for
@@ -133,7 +227,13 @@ impl Tunnel {
         Closing {
             closed: self.0.closed.clone(),
             loss: self.0.loss.clone(),
+            channel: Loss::default(),
         }
+    }
+
+    /// Whether it waits for a client that doesn't read, and its channels with it.
+    pub fn is_jammed(&self) -> bool {
+        self.0.budget.is_jammed()
     }
 
     /// Whether the connection has ended.
@@ -148,7 +248,7 @@ impl Tunnel {
 
     /// How many channels are open or being opened.
     pub fn channels(&self) -> usize {
-        self.0.channels.load(Ordering::Relaxed)
+        self.0.budget.channels()
     }
 
     /// The generation of the key that it was authenticated with.
@@ -165,6 +265,11 @@ impl Tunnel {
 // === impl Reserved ===
 
 impl Reserved {
+    /// The tunnel that it will be in.
+    pub fn tunnel(&self) -> &Tunnel {
+        &self.0.0
+    }
+
     /// Opens a channel to a server behind the bastion.
     ///
     /// # Errors
@@ -187,10 +292,7 @@ impl Reserved {
                 )
                 .await;
             match opened {
-                Ok(channel) => Ok(ChannelStream {
-                    stream: channel.into_stream(),
-                    count,
-                }),
+                Ok(channel) => Ok(ChannelStream::new(channel, count)),
                 Err(error) => Err(count.0.open_failure(&error, server)),
             }
         });
@@ -206,54 +308,19 @@ impl Reserved {
 
 impl Counted {
     fn new(tunnel: &Tunnel) -> Self {
-        tunnel.0.channels.fetch_add(1, Ordering::Relaxed);
+        if tunnel.0.budget.join() > 0 {
+            tunnel.relieve();
+        }
         Self(tunnel.clone())
+    }
+
+    pub(super) fn tunnel(&self) -> &Tunnel {
+        &self.0
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.channels.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl ChannelStream ===
-
-impl ChannelStream {
-    /// The tunnel that the channel is in.
-    pub fn tunnel(&self) -> &Tunnel {
-        &self.count.0
-    }
-}
-
-impl AsyncRead for ChannelStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for ChannelStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        // russh takes an empty write for an error.
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.0.0.budget.leave();
     }
 }

@@ -1,0 +1,108 @@
+//! The TCP connection below a tunnel: says when the server was last heard, and can be cut
+//! from outside whatever russh's loop is waiting for.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The connection, as russh reads and writes it.
+pub(super) struct Line {
+    stream: TcpStream,
+    gauge: Gauge,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What is known of a line, and the knife for it.
+#[derive(Clone, Default)]
+pub(super) struct Gauge {
+    /// How often the server was heard.
+    heard: Arc<AtomicU64>,
+    cut: CancellationToken,
+}
+
+// === impl Line ===
+
+impl Line {
+    pub(super) fn new(stream: TcpStream) -> (Self, Gauge) {
+        let gauge = Gauge::default();
+        let line = Self {
+            stream,
+            gauge: gauge.clone(),
+            cut: Box::pin(gauge.cut.clone().cancelled_owned()),
+        };
+        (line, gauge)
+    }
+
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_ready() {
+            self.gauge.heard.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.poll_cut(context)?;
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if polled.is_pending() {
+            // russh may wait here with the other half: whoever polls last is woken, and
+            // both are polled by the one task.
+            self.poll_cut(context)?;
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+// === impl Gauge ===
+
+impl Gauge {
+    /// A number that is another one once the server has been heard again.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection: what reads or writes gets an error.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
+    }
+}

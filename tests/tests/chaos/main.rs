@@ -1,0 +1,10 @@
+//! What a workstation goes through: each fault with a bound within which sessions are up
+//! again without anybody's help.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that meets the unexpected has failed"
+)]
+
+mod client;
+mod stalled_reader;

@@ -1,0 +1,75 @@
+//! A client that stops reading (a pager, a debugger, a stopped process) stops nobody else.
+
+use std::time::{Duration, Instant};
+
+use borealis_tests::{
+    harness::Desk,
+    sandbox::{BastionKind, Options},
+};
+
+use super::client::{Client, StalledReader};
+
+/// What a round trip may take beside stalled readers. It shares a tunnel's bandwidth with
+/// what comes for them until there is no room for more; stopped it would take until
+/// somebody's time limit, 10 s at least.
+const ROUND_TRIP: Duration = Duration::from_secs(4);
+/// The same for a connection with its log-ins.
+const CONNECTION: Duration = Duration::from_secs(8);
+
+fn bystanders_go_on(bastion: BastionKind, readers: usize) {
+    let mut desk = Desk::without_daemon(Options {
+        bastion,
+        ..Options::default()
+    });
+    // A line for each packet would measure the log.
+    desk.set("BOREALIS_LOG", "borealisd=debug");
+    desk.start_daemon();
+    let url = desk.open(&["sushi"]);
+    let before = Client::connect(&url);
+    before.slowest(10);
+    let stalled: Vec<_> = (0..readers)
+        .map(|_| StalledReader::start(&desk, &url))
+        .collect();
+    let began = Instant::now();
+    let mut asked = 0;
+    let mut slowest = Duration::ZERO;
+    // Longer than what keepalive needs to give a line up.
+    while began.elapsed() < Duration::from_secs(12) {
+        slowest = slowest.max(before.slowest(10));
+        asked += 10;
+    }
+    let connecting = Instant::now();
+    let after = Client::connect(&url);
+    let connected = connecting.elapsed();
+    let slowest_after = after.slowest(100);
+    #[allow(
+        clippy::print_stdout,
+        reason = "the figures, for who runs it with --nocapture"
+    )]
+    {
+        println!(
+            "{bastion:?}, {readers} stalled: {asked} round trips, slowest {slowest:?}; \
+         a new connection {connected:?}, its slowest round trip {slowest_after:?}"
+        );
+    }
+    assert!(slowest < ROUND_TRIP && slowest_after < ROUND_TRIP);
+    assert!(connected < CONNECTION);
+    drop(stalled);
+    drop((before, after));
+    desk.leave();
+}
+
+#[test]
+fn few_stalled_readers_stop_nobody() {
+    bystanders_go_on(BastionKind::Embedded, 3);
+}
+
+#[test]
+fn more_stalled_readers_than_tunnels_stop_nobody() {
+    bystanders_go_on(BastionKind::Embedded, 12);
+}
+
+#[test]
+fn more_stalled_readers_than_tunnels_stop_nobody_behind_sshd() {
+    bystanders_go_on(BastionKind::Sshd, 12);
+}
