@@ -10,7 +10,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Their Debug is in src/redacted.rs: they hold secrets.
+        .skip_debug([
+            "borealis.control.v1.Secrets",
+            "borealis.control.v1.LoginRequest",
+        ])
+        .compile_fds(descriptors)?;
     println!("cargo::rerun-if-changed=borealis");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod paths;
+mod redacted;
 
 /// The gRPC package `borealis.control.v1`.
 #[allow(
