@@ -10,6 +10,7 @@ mod complete;
 mod failure;
 mod output;
 mod query;
+mod service;
 mod terminal;
 
 use std::process::ExitCode;

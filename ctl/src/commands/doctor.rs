@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn run(context: Context<'_>, args: &DoctorArgs) -> Outcome {
     let target = named(&args.target)?;
     let mut checks = Checks::new(context.output);
-    let daemon = context.daemon().await;
+    let daemon = context.running_daemon().await;
     let daemon = match daemon {
         Ok(mut client) => match of_daemon(&mut client, &mut checks).await? {
             CheckOutcome::Fail => None,

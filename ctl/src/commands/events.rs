@@ -10,7 +10,7 @@ pub(super) async fn run(context: Context<'_>, args: EventsArgs) -> Outcome {
         follow: args.follow,
         session: args.session.unwrap_or_default(),
     };
-    let mut stream = context.daemon().await?.events(request).await?;
+    let mut stream = context.running_daemon().await?.events(request).await?;
     let mut events = Events::new(context.output, args.follow);
     loop {
         match stream.message().await {

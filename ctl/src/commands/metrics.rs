@@ -12,7 +12,7 @@ struct Sample<'a> {
 }
 
 pub(super) async fn run(context: Context<'_>) -> Outcome {
-    let text = context.daemon().await?.metrics().await?;
+    let text = context.running_daemon().await?.metrics().await?;
     let samples = || {
         text.lines()
             .filter(|line| !line.starts_with('#'))

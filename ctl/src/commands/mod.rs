@@ -38,6 +38,7 @@ use crate::{
     client::{Client, Held, Opened},
     failure::Failure,
     output::Output,
+    service,
 };
 
 /// What a command ends with: the exit code, 0 but for a child's.
@@ -54,11 +55,27 @@ pub(crate) struct Context<'a> {
 // === impl Context ===
 
 impl Context<'_> {
-    /// The daemon.
+    /// The daemon, started where systemd can do that.
     ///
     /// # Errors
     /// When there is none.
     async fn daemon(&self) -> Result<Client, Failure> {
+        let failure = match self.running_daemon().await {
+            Err(failure) if service::starts(self.socket, &failure) => failure,
+            answer => return answer,
+        };
+        let spinner = self.output.spinner("starting borealisd".to_owned());
+        service::start().await?;
+        drop(spinner);
+        // What is started may listen elsewhere.
+        self.running_daemon().await.map_err(|_| failure)
+    }
+
+    /// The daemon, where it runs: for commands that ask about it, or end it.
+    ///
+    /// # Errors
+    /// When there is none.
+    async fn running_daemon(&self) -> Result<Client, Failure> {
         Client::connect(self.socket).await
     }
 }

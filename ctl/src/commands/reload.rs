@@ -3,7 +3,7 @@
 use super::{Context, Outcome};
 
 pub(super) async fn run(context: Context<'_>) -> Outcome {
-    let changes = context.daemon().await?.reload().await?;
+    let changes = context.running_daemon().await?.reload().await?;
     context.output.changes(&changes)?;
     Ok(0)
 }

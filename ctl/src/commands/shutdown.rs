@@ -14,7 +14,7 @@ use crate::failure::Failure;
 const PATIENCE: u32 = 90;
 
 pub(super) async fn run(context: Context<'_>) -> Outcome {
-    let mut daemon = context.daemon().await?;
+    let mut daemon = context.running_daemon().await?;
     let info = daemon.info().await?;
     // Opened before it is told to stop, so that the number can't be another process's by then.
     let process = process(info.pid);

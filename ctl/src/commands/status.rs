@@ -3,7 +3,7 @@
 use super::{Context, Outcome};
 
 pub(super) async fn run(context: Context<'_>) -> Outcome {
-    let info = context.daemon().await?.info().await?;
+    let info = context.running_daemon().await?.info().await?;
     context.output.info(&info)?;
     Ok(0)
 }

@@ -49,7 +49,7 @@ async fn systemd_is_named_where_its_unit_is_installed() {
     std::fs::create_dir_all(&units).unwrap();
     std::fs::write(units.join("borealisd.service"), "").unwrap();
     std::fs::create_dir_all(home.path().join("systemd/private")).unwrap();
-    let mut command = command(home.path(), &["list"]);
+    let mut command = command(home.path(), &["status"]);
     command.env("XDG_RUNTIME_DIR", home.path());
     let ran = Ran::of(command.output().await.unwrap());
     assert!(
