@@ -35,6 +35,7 @@ lint: ## Formatting, clippy, and what of shellcheck and cargo-deny is installed
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then \
 		echo shellcheck; shellcheck -x tests/scripts/* .ci/run; fi
+	@if command -v systemd-analyze >/dev/null; then echo systemd-analyze; tests/scripts/units; fi
 	@if command -v cargo-deny >/dev/null; then cargo deny check; fi
 
 setup: ## Install what building and testing need and this machine lacks
