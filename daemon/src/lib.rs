@@ -3,6 +3,7 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
+pub mod activation;
 pub mod admin;
 pub mod clock;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod postgres;
 pub mod provider;
 pub mod reload;
 mod run;
+pub mod service;
 pub mod session;
 pub mod ssh;
 pub mod state;

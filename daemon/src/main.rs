@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use borealisd::{
+    activation::Inherited,
     config::{Args, Config, Settings},
     log,
 };
@@ -22,12 +23,12 @@ fn main() -> ExitCode {
     }
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
+        Err((problem, code)) => {
             #[allow(clippy::print_stderr, reason = "the log may not have been set up")]
             {
                 eprintln!("borealisd: {problem}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }
@@ -56,14 +57,16 @@ fn check_config(args: &Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start(args: &Args) -> Result<(), String> {
-    let settings = Settings::new(args).map_err(|error| error.to_string())?;
-    log::init(settings.log_format, settings.verbosity).map_err(|error| error.to_string())?;
+/// What went wrong is answered with the exit code: 2 where only the user can mend it.
+fn start(args: &Args) -> Result<(), (String, u8)> {
+    let settings = Settings::new(args).map_err(|error| (error.to_string(), 2))?;
+    log::init(settings.log_format, settings.verbosity).map_err(|error| (error.to_string(), 2))?;
+    let inherited = Inherited::take();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("the runtime can't be built: {error}"))?;
+        .map_err(|error| (format!("the runtime can't be built: {error}"), 1))?;
     runtime
-        .block_on(borealisd::run(settings))
-        .map_err(|error| error.to_string())
+        .block_on(borealisd::run(settings, inherited))
+        .map_err(|error| (error.to_string(), error.exit_code()))
 }

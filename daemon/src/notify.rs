@@ -2,13 +2,24 @@
 //! without `NOTIFY_SOCKET`, nothing happens; a message that can't be delivered is logged
 //! and changes nothing else.
 
-use std::time::Duration;
+use std::{
+    env,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
+use tokio::{io::AsyncReadExt as _, net::UnixStream, time::timeout};
 
-/// Listeners are bound, or a reload is done; `status` as in [`status`].
-pub fn ready(status: &str) {
-    send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+/// What the manager gets to have read all that it was told.
+const BARRIER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Listeners are bound, or a reload is done.
+pub fn ready() {
+    send(&[NotifyState::Ready]);
 }
 
 /// One line for `systemctl status`.
@@ -46,10 +57,55 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
+/// Leaves a copy of a listener with the manager, which hands it to the daemon after this
+/// one. `name` has no colon. Answers whether there is a manager; one that keeps nothing
+/// (`FileDescriptorStoreMax=`) doesn't say so.
+pub fn store(name: &str, listener: impl AsFd) -> bool {
+    let what = [NotifyState::FdStore, NotifyState::FdName(name)];
+    is_managed() && send_with(&what, &[listener.as_fd()])
+}
+
+/// Has the manager close what it keeps under a name.
+pub fn discard(name: &str) {
+    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
+/// Waits until the manager has done all that it was told before (`BARRIER=1`): a port whose
+/// listener it has to close is taken until then.
+pub async fn barrier() {
+    if !is_managed() {
+        return;
+    }
+    let Ok((here, there)) = StdUnixStream::pair() else {
+        return;
+    };
+    send_with(&[NotifyState::Custom("BARRIER=1")], &[there.as_fd()]);
+    drop(there);
+    let closed = async {
+        here.set_nonblocking(true).ok()?;
+        UnixStream::from_std(here).ok()?.read_u8().await.ok()
+    };
+    if timeout(BARRIER_LIMIT, closed).await.is_err() {
+        tracing::warn!("the service manager doesn't answer");
+    }
+}
+
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager can't be notified");
     }
+}
+
+fn is_managed() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+fn send_with(states: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) -> bool {
+    sd_notify::notify_with_fds(states, descriptors)
+        .inspect_err(
+            |error| tracing::debug!(%error, "the service manager can't be handed descriptors"),
+        )
+        .is_ok()
 }
 
 /// A line break would begin another assignment of the message.

@@ -51,7 +51,7 @@ impl Reloader {
                 self.journal.failure(None, Kind::ConfigRefused, cause);
             }
         }
-        notify::ready("Ready");
+        notify::ready();
         reloaded
     }
 

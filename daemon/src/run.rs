@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activation::Inherited,
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
     credential::{Broker, SignIn},
@@ -26,6 +27,7 @@ use crate::{
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
+    service,
     session::Environment,
     state::{self, ClientFiles, OpenError, State},
     supervisor,
@@ -60,15 +62,33 @@ pub enum StartError {
     Control(String),
 }
 
-/// Runs the daemon until a signal or a client stops it.
+impl StartError {
+    /// What the process ends with: 2 where only the user can mend it, by a word in the config
+    /// file or in the environment, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Endpoint(_) | Self::UpstreamCa { .. } => 2,
+            Self::State(_)
+            | Self::Socket(_)
+            | Self::Provider(_)
+            | Self::UpstreamTls(_)
+            | Self::RuntimeDir { .. }
+            | Self::Signals(_)
+            | Self::Control(_) => 1,
+        }
+    }
+}
+
+/// Runs the daemon until a signal or a client stops it, on the listeners that it was handed
+/// where they fit.
 ///
 /// # Errors
 /// Why it can't start. Once it runs it ends well.
-pub async fn run(settings: Settings) -> Result<(), StartError> {
+pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), StartError> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let config = Config::load(&settings.config_file)?;
     let paths = &settings.paths;
-    let socket = Socket::claim(&settings.socket).await?;
+    let socket = Socket::claim(&settings.socket, &mut inherited).await?;
     let state = State::open(&paths.state_dir, Timestamp::now())?;
     state::private_dir(&paths.runtime_dir).map_err(|error| StartError::RuntimeDir {
         path: paths.runtime_dir.clone(),
@@ -109,6 +129,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         passwords: state.passwords,
         client_files: ClientFiles::new(&paths.runtime_dir),
         runtime_dir: paths.runtime_dir.clone(),
+        inherited,
     })
     .await;
     let reloader = Arc::new(Reloader {
@@ -162,13 +183,15 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         stop_serving.clone().cancelled_owned(),
     ));
     tracing::info!(socket = %settings.socket.display(), version = env!("CARGO_PKG_VERSION"), "borealisd is ready");
-    notify::ready("Ready");
+    notify::ready();
+    let reporting = tokio::spawn(service::report(sessions.clone()));
 
     wait_for_the_end(signals, &shutdown, &reloader).await;
 
     tracing::info!("stopping");
     journal.record(Kind::DaemonStopping, "");
     notify::stopping(shutdown_grace + GRANT_LIMIT);
+    reporting.abort();
     background.abort();
     sessions.stop(shutdown_grace).await;
     broker.drain(GRANT_LIMIT).await;

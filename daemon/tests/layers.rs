@@ -12,12 +12,12 @@ use std::{
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
     &["model", "clock", "port", "notify", "log"],
-    &["journal"],
+    &["journal", "activation"],
     &["ssh", "postgres", "provider", "state", "machine", "config"],
     &["credential"],
     &["session"],
     &["supervisor", "admin"],
-    &["reload", "metrics", "doctor"],
+    &["reload", "metrics", "doctor", "service"],
     &["control"],
     &["run"],
 ];

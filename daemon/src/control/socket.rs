@@ -14,11 +14,22 @@ use tokio::{
     time::sleep,
 };
 
-/// The bound socket. Dropping it removes the file.
+use crate::activation::Inherited;
+
+/// The bound socket. Dropping it removes the file, unless a socket unit holds it.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
+    owner: Owner,
+}
+
+/// Who made the socket.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Daemon,
+    /// Its socket unit decides over mode and removal.
+    ServiceManager,
 }
 
 /// Why the socket can't be had.
@@ -48,16 +59,23 @@ const PAUSE: Duration = Duration::from_millis(200);
 // === impl Socket ===
 
 impl Socket {
-    /// Binds the socket, 0600, in a directory that is made 0700 where it is missing. One that
+    /// Takes the socket over where the service manager has handed it down. Else binds it, 0600, in a directory that is made 0700 where it is missing. One that
     /// nobody answers on is left from a daemon that was killed, and taken over.
     ///
     /// # Errors
     /// When another daemon answers on it, or it can't be made.
-    pub async fn claim(path: &Path) -> Result<Self, ClaimError> {
+    pub async fn claim(path: &Path, inherited: &mut Inherited) -> Result<Self, ClaimError> {
         let failed = |error| ClaimError::Failed {
             path: path.to_owned(),
             error,
         };
+        if let Some(listener) = inherited.take_unix(path) {
+            return Ok(Self {
+                path: path.to_owned(),
+                listener: UnixListener::from_std(listener).map_err(failed)?,
+                owner: Owner::ServiceManager,
+            });
+        }
         if let Some(dir) = path.parent() {
             DirBuilder::new()
                 .recursive(true)
@@ -85,6 +103,7 @@ impl Socket {
         Ok(Self {
             path: path.to_owned(),
             listener,
+            owner: Owner::Daemon,
         })
     }
 
@@ -116,6 +135,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.owner == Owner::ServiceManager {
+            return;
+        }
         // What stays is taken over at the next start.
         let _ = fs::remove_file(&self.path);
     }
@@ -132,12 +154,13 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         // Std's listener leaves its file behind when it is dropped.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let socket = Socket::claim(&path).await.unwrap();
+        let mut none = Inherited::default();
+        let socket = Socket::claim(&path, &mut none).await.unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        let second = Socket::claim(&path).await.unwrap_err();
+        let second = Socket::claim(&path, &mut none).await.unwrap_err();
         assert_eq!(
             second.to_string(),
             format!(

@@ -9,7 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     Counters, Limits, attempt,
@@ -67,6 +67,8 @@ pub(super) struct Gateway {
     pub(super) nudges: mpsc::Sender<Nudge>,
     pub(super) slots: Slots,
     pub(super) tasks: TaskTracker,
+    /// Clients that have spoken and haven't reached their database.
+    pub(super) arriving: TaskTracker,
     pub(super) ending: Ending,
 }
 
@@ -125,8 +127,12 @@ pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Ga
         };
         drop(login);
         match opening {
-            Ok(Ok(Opening::Managed(client))) => managed(*client, &gateway).await,
-            Ok(Ok(Opening::Passthrough(stream))) => passthrough(stream, &gateway).await,
+            Ok(Ok(Opening::Managed(client, arriving))) => {
+                managed(*client, arriving, &gateway).await;
+            }
+            Ok(Ok(Opening::Passthrough(stream, arriving))) => {
+                passthrough(stream, arriving, &gateway).await;
+            }
             Ok(Ok(Opening::Done)) => {}
             Ok(Err(error)) => {
                 tracing::debug!(session = %gateway.name, %error, "a client did not get in");
@@ -141,14 +147,18 @@ pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Ga
 /// What a connection came to once its client had spoken.
 enum Opening<S> {
     /// A client that has been let in.
-    Managed(Box<Authenticated<Rewound<S>>>),
+    Managed(Box<Authenticated<Rewound<S>>>, TaskTrackerToken),
     /// One whose bytes aren't the daemon's to understand.
-    Passthrough(Rewound<S>),
+    Passthrough(Rewound<S>, TaskTrackerToken),
     /// A client that has got what it came for, or has gone.
     Done,
 }
 
-async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
+async fn managed<S: Stream>(
+    mut client: Authenticated<S>,
+    arriving: TaskTrackerToken,
+    gateway: &Gateway,
+) {
     let name = &gateway.name;
     let Ok(_slot) = gateway.slots.take() else {
         let cause = gateway.too_many();
@@ -163,6 +173,7 @@ async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
         () = client.left() => return,
         cause = ending.now() => Err(cause.into()),
     };
+    drop(arriving);
     match reached {
         Ok(Reached {
             stream,
@@ -184,7 +195,7 @@ async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
     }
 }
 
-async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
+async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gateway: &Gateway) {
     let name = &gateway.name;
     let mut ending = gateway.ending.follow();
     let reached = match gateway.slots.take() {
@@ -194,6 +205,7 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
         },
         Err(_) => Err(gateway.too_many()),
     };
+    drop(arriving);
     match reached {
         Ok((channel, _slot)) => {
             let _counting = gateway.counters.connection();
@@ -239,11 +251,12 @@ impl Gateway {
             Ok(_) => login.has_spoken(),
             Err(error) => return Err(ClientError::Lost(error)),
         }
+        let arriving = self.arriving.token();
         let stream = Rewound::new(Bytes::copy_from_slice(&first), stream);
         match self.mode {
-            Mode::Passthrough => Ok(Opening::Passthrough(stream)),
+            Mode::Passthrough => Ok(Opening::Passthrough(stream, arriving)),
             Mode::Managed => Ok(match self.admit(stream, peer).await? {
-                Some(client) => Opening::Managed(Box::new(client)),
+                Some(client) => Opening::Managed(Box::new(client), arriving),
                 None => Opening::Done,
             }),
         }

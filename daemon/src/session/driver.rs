@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +25,7 @@ use crate::{
     journal::{Journal, Kind},
     machine::{Action, Event, Life, Nudge, Phase, Renew},
     model::{Cause, Class, Generation, Retry},
+    notify,
     postgres::{LocalTls, UpstreamTls},
 };
 
@@ -191,6 +192,7 @@ impl Driver {
             nudges: nudge,
             slots: Slots::new(environment.limits),
             tasks: TaskTracker::new(),
+            arriving: TaskTracker::new(),
             ending: Ending::new(),
         });
         Self {
@@ -218,18 +220,32 @@ impl Driver {
         let name = self.spec.name.clone();
         tracing::info!(session = %name, port = endpoint.address().port, "session opened");
         let gateway = Arc::clone(&self.gateway);
+        let endpoint = Arc::new(endpoint);
+        let listening = Arc::clone(&endpoint);
         let accepting = tokio::spawn(async move {
             tokio::join!(
-                listener::tcp(&endpoint.tcp, &gateway),
-                listener::unix(&endpoint.unix, &gateway)
+                listener::tcp(&listening.tcp, &gateway),
+                listener::unix(&listening.unix, &gateway)
             );
         });
         let farewell = self.work(&mut commands).await;
-        // Meanwhile clients that come are told why they can't stay.
+        let stays = farewell.cause == Cause::DaemonStopping && endpoint.is_stored();
+        if stays {
+            // Clients that come wait for the next daemon; those that came get through.
+            accepting.abort();
+            self.gateway.arriving.close();
+            let _ = timeout(farewell.grace, self.gateway.arriving.wait()).await;
+        }
+        // Else clients that come are told why they can't stay.
         let cause = self.drain(farewell, &mut commands).await;
-        // Aborting drops the endpoint: the port is free and the socket gone when it is joined.
         accepting.abort();
         let _ = accepting.await;
+        match Arc::into_inner(endpoint) {
+            Some(endpoint) if stays => endpoint.leave(),
+            // The port is free and the socket gone.
+            endpoint => drop(endpoint),
+        }
+        notify::barrier().await;
         self.cut(cause).await;
         tracing::info!(session = %name, "session closed");
     }

@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::Address;
 use crate::{
+    activation::{self, Inherited},
     model::{Cause, SessionName},
-    port,
+    notify, port,
 };
 
 /// libpq looks for this file in the directory it is given as host, as its default port is
@@ -41,27 +42,39 @@ pub enum PortWish {
     },
 }
 
-/// Bound listeners. Dropping it frees the port and removes the socket.
+/// Bound listeners, of which the service manager, where there is one, keeps copies. Dropping
+/// it frees the port and removes the socket.
 #[derive(Debug)]
 pub struct Endpoint {
     address: Address,
     pub(super) tcp: TcpListener,
     pub(super) unix: UnixListener,
+    is_stored: bool,
+    stays: bool,
 }
 
-/// Binds both listeners of a session.
+/// Binds both listeners of a session, or takes over those that were `inherited`.
 ///
 /// # Errors
 /// `PortInUse` with the program that has it, `PortRangeUsedUp`, or what keeps the socket
 /// from being made. Nothing stays behind then.
-pub fn bind(runtime_dir: &Path, name: &SessionName, wish: &PortWish) -> Result<Endpoint, Cause> {
-    let (tcp, port) = bind_tcp(wish)?;
+pub fn bind(
+    inherited: &mut Inherited,
+    runtime_dir: &Path,
+    name: &SessionName,
+    wish: &PortWish,
+) -> Result<Endpoint, Cause> {
+    let (tcp, port) = bind_tcp(inherited, wish)?;
     let socket_dir = runtime_dir.join("pg").join(name.as_str());
-    let unix = bind_unix(&socket_dir)?;
+    let unix = bind_unix(inherited, &socket_dir)?;
+    let is_stored = notify::store(&activation::tcp_name(port), &tcp)
+        && notify::store(&activation::unix_name(&socket_dir.join(SOCKET)), &unix);
     Ok(Endpoint {
         address: Address { port, socket_dir },
         tcp,
         unix,
+        is_stored,
+        stays: false,
     })
 }
 
@@ -72,17 +85,44 @@ impl Endpoint {
     pub fn address(&self) -> &Address {
         &self.address
     }
+
+    /// Whether the service manager has copies of the listeners.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
+    /// Closes the listeners here and leaves them with the service manager, where clients
+    /// wait for the next daemon.
+    pub(super) fn leave(mut self) {
+        self.stays = true;
+    }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
+        let path = self.address.socket_dir.join(SOCKET);
+        notify::discard(&activation::tcp_name(self.address.port));
+        notify::discard(&activation::unix_name(&path));
         // Best effort: what stays is taken over at the next start.
-        let _ = fs::remove_file(self.address.socket_dir.join(SOCKET));
+        let _ = fs::remove_file(path);
         let _ = fs::remove_dir(&self.address.socket_dir);
     }
 }
 
-fn bind_tcp(wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
+fn bind_tcp(inherited: &mut Inherited, wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
+    let wanted = match wish {
+        PortWish::Exactly(port) => Some(*port),
+        PortWish::Pick { preferred, .. } => *preferred,
+    };
+    if let Some(port) = wanted
+        && let Some(listener) = inherited.take_tcp(port)
+        && let Ok(listener) = TcpListener::from_std(listener)
+    {
+        return Ok((listener, port));
+    }
     match wish {
         PortWish::Exactly(port) => match listen(*port) {
             Ok(listener) => Ok((listener, *port)),
@@ -119,7 +159,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
+fn bind_unix(inherited: &mut Inherited, dir: &Path) -> Result<UnixListener, Cause> {
     let path = dir.join(SOCKET);
     if path.as_os_str().len() > LONGEST_SOCKET_PATH {
         return Err(Cause::SocketPathTooLong {
@@ -131,6 +171,9 @@ fn bind_unix(dir: &Path) -> Result<UnixListener, Cause> {
         detail: error.to_string(),
     };
     private_dir(dir).map_err(unwritable)?;
+    if let Some(listener) = inherited.take_unix(&path) {
+        return UnixListener::from_std(listener).map_err(unwritable);
+    }
     // The daemon's lock says that no other daemon of this user serves it: what is there is
     // left from one that was killed.
     match fs::remove_file(&path) {
@@ -179,15 +222,15 @@ mod tests {
         let range = free(3);
         let first = *range.start();
         let wish = pick(None, range.clone(), &[first, first + 1]);
-        let (_held, port) = bind_tcp(&wish).unwrap();
+        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
         assert_eq!(port, first + 2);
-        let (_held, port) = bind_tcp(&wish).unwrap();
+        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
         assert_eq!(port, first);
         let wish = pick(Some(first + 1), range.clone(), &[first, first + 1]);
-        let (_held, port) = bind_tcp(&wish).unwrap();
+        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
         assert_eq!(port, first + 1);
         assert_eq!(
-            bind_tcp(&wish).unwrap_err(),
+            bind_tcp(&mut Inherited::default(), &wish).unwrap_err(),
             Cause::PortRangeUsedUp {
                 range: format!("{first}-{}", first + 2)
             }
@@ -202,7 +245,7 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let wish = pick(None, free(1), &[]);
-        let endpoint = bind(dir.path(), &name, &wish).unwrap();
+        let endpoint = bind(&mut Inherited::default(), dir.path(), &name, &wish).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -214,7 +257,7 @@ mod tests {
     fn a_path_too_long_for_a_socket_is_said_to_be_that() {
         let dir = PathBuf::from("/tmp").join("x".repeat(100));
         assert!(matches!(
-            bind_unix(&dir),
+            bind_unix(&mut Inherited::default(), &dir),
             Err(Cause::SocketPathTooLong { .. })
         ));
     }

@@ -16,6 +16,7 @@ use super::{
     Command, Handle, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry, find,
 };
 use crate::{
+    activation::Inherited,
     config::Config,
     journal::Journal,
     machine::Nudge,
@@ -41,6 +42,8 @@ pub struct Setup {
     pub client_files: ClientFiles,
     /// Where sockets go.
     pub runtime_dir: PathBuf,
+    /// Listeners that sessions had under the daemon before.
+    pub inherited: Inherited,
 }
 
 /// Opens what is remembered and declared, and starts the loop. Answers once the listeners
@@ -56,6 +59,7 @@ pub async fn spawn(setup: Setup) -> Handle {
         passwords: Arc::new(setup.passwords),
         client_files: setup.client_files,
         runtime_dir: setup.runtime_dir,
+        inherited: setup.inherited,
         entries: BTreeMap::new(),
         remembered: BTreeMap::new(),
         picture,
@@ -64,6 +68,7 @@ pub async fn spawn(setup: Setup) -> Handle {
         last_saved: Vec::new(),
     };
     actor.restore(setup.saved).await;
+    actor.inherited.give_back_rest();
     actor.publish();
     tokio::spawn(actor.run(inbox, happened));
     Handle {
@@ -105,6 +110,7 @@ pub(super) struct Actor {
     pub(super) passwords: Arc<Passwords>,
     pub(super) client_files: ClientFiles,
     pub(super) runtime_dir: PathBuf,
+    pub(super) inherited: Inherited,
     pub(super) entries: BTreeMap<SessionName, Entry>,
     /// Closed sessions, whose port and password are kept for their next opening.
     pub(super) remembered: BTreeMap<SessionName, SavedSession>,
@@ -163,6 +169,9 @@ impl Actor {
             Command::Reload { config, reply } => {
                 let reloaded = self.reload(*config).await;
                 let _ = reply.send(Ok(reloaded));
+            }
+            Command::Ping { reply } => {
+                let _ = reply.send(Ok(()));
             }
             Command::Stop { .. } => {}
         }

@@ -101,7 +101,7 @@ impl Actor {
                 return;
             }
         };
-        match session::bind(&self.runtime_dir, &spec.name, &wish) {
+        match session::bind(&mut self.inherited, &self.runtime_dir, &spec.name, &wish) {
             Ok(endpoint) => {
                 self.insert(spec, endpoint, login, Keeping::Kept, declared);
             }
@@ -200,7 +200,12 @@ impl Actor {
             .collect();
         let mut regained = Vec::new();
         for (name, port) in unbound {
-            let bound = session::bind(&self.runtime_dir, &name, &PortWish::Exactly(port));
+            let bound = session::bind(
+                &mut self.inherited,
+                &self.runtime_dir,
+                &name,
+                &PortWish::Exactly(port),
+            );
             let Some(entry) = self.entries.get(&name) else {
                 continue;
             };

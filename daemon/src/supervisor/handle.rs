@@ -130,6 +130,11 @@ impl Handle {
         }
     }
 
+    /// Answers when the supervisor's loop has got to it.
+    pub async fn ping(&self) -> Result<(), Cause> {
+        self.ask(|reply| Command::Ping { reply }).await
+    }
+
     async fn settle(&self, opened: Opened, wait: Duration) -> Result<Opened, Cause> {
         let Opened { view, created } = opened;
         let name = view.name.clone();

@@ -111,6 +111,9 @@ pub(crate) enum Command {
     Nudge {
         name: SessionName,
     },
+    Ping {
+        reply: Reply<()>,
+    },
     Reload {
         config: Box<Config>,
         reply: Reply<Reloaded>,

@@ -138,7 +138,7 @@ impl Actor {
                 .get(&known.name)
                 .and_then(|saved| saved.database.clone()),
         };
-        let endpoint = session::bind(&self.runtime_dir, &known.name, &wish)?;
+        let endpoint = session::bind(&mut self.inherited, &self.runtime_dir, &known.name, &wish)?;
         let keeping = match request.lifetime {
             Lifetime::Kept => Keeping::Kept,
             Lifetime::Transient(_) => Keeping::Transient(0),

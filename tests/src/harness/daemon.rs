@@ -15,7 +15,7 @@ use borealis_proto::v1::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
-use super::{PATIENCE, Session, run};
+use super::{Manager, PATIENCE, Session, run};
 use crate::sandbox::Sandbox;
 
 /// A running daemon. Dropping it ends it at once.
@@ -41,15 +41,28 @@ pub(super) fn binary(name: &str) -> PathBuf {
     path
 }
 
+fn command(environment: &[(String, String)], home: &Path) -> Command {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("daemon.log"))
+        .expect("a log file");
+    let mut command = Command::new(binary("borealisd"));
+    command
+        .env_clear()
+        .env("BOREALIS_LOG", "trace")
+        .envs(environment.iter().cloned())
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    command
+}
+
 // === impl Daemon ===
 
 impl Daemon {
     pub(super) fn start(environment: &[(String, String)], home: &Path) -> Self {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(home.join("daemon.log"))
-            .expect("a log file");
         // The daemon says by itself when it is ready, as to a service manager.
         let notify = home.join("notify");
         let _ = fs::remove_file(&notify);
@@ -57,23 +70,32 @@ impl Daemon {
         ready
             .set_read_timeout(Some(PATIENCE))
             .expect("a time limit");
-        let child = Command::new(binary("borealisd"))
-            .env_clear()
-            .env("BOREALIS_LOG", "trace")
-            .envs(environment.iter().cloned())
-            .env("NOTIFY_SOCKET", &notify)
-            .current_dir(home)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the daemon can be started");
-        let mut daemon = Self {
-            child: Some(child),
-            socket: home.join("run/borealis/control.sock"),
-        };
+        let mut command = command(environment, home);
+        command.env("NOTIFY_SOCKET", &notify);
+        let mut daemon = Self::spawn(command, home);
         daemon.wait_until_ready(&ready, home);
         daemon
+    }
+
+    /// Starts it under a service manager, and waits until that is told that it is ready.
+    pub(super) fn start_under(
+        manager: &Manager,
+        environment: &[(String, String)],
+        home: &Path,
+    ) -> Self {
+        let mut command = command(environment, home);
+        manager.prepare(&mut command);
+        let before = manager.count("READY=1");
+        let daemon = Self::spawn(command, home);
+        manager.wait_for("READY=1", before + 1);
+        daemon
+    }
+
+    fn spawn(mut command: Command, home: &Path) -> Self {
+        Self {
+            child: Some(command.spawn().expect("the daemon can be started")),
+            socket: home.join("run/borealis/control.sock"),
+        }
     }
 
     /// Its process id.

@@ -5,6 +5,7 @@
 //! [`Desk::leave`] checks.
 
 mod daemon;
+mod manager;
 mod run;
 
 use std::{
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use daemon::Daemon;
+pub use manager::Manager;
 pub use run::{Outcome, Run};
 
 use crate::sandbox::{BastionKind, Options, Sandbox};
@@ -140,6 +142,13 @@ impl Desk {
     pub fn start_daemon(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         self.daemon = Some(Daemon::start(&self.environment, self.home.path()));
+    }
+
+    /// Starts the daemon under a service manager and waits until it is ready.
+    pub fn start_daemon_under(&mut self, manager: &Manager) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let home = self.home.path();
+        self.daemon = Some(Daemon::start_under(manager, &self.environment, home));
     }
 
     /// Ends the daemon with SIGKILL, as a crash would.

@@ -1,0 +1,50 @@
+//! How the daemon ends, and what it ends with.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+
+use borealis_tests::{
+    harness::{Desk, Manager},
+    sandbox::Options,
+};
+use rustix::process::Signal;
+
+/// The first asks it to end well, which an open transaction may keep it from for as long as
+/// it likes; who sends a second one doesn't want to wait.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.write_config("shutdown_grace = \"10m\"\n");
+    let manager = Manager::new(&desk.path(""));
+    desk.start_daemon_under(&manager);
+    let url = desk.open(&["sushi"]);
+    let mut client = desk.run("psql").args(&["-XAtq", &url]).start();
+    let mut input = client.stdin.take().unwrap();
+    writeln!(input, "begin; select 'open';").unwrap();
+    let mut said = String::new();
+    BufReader::new(client.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert_eq!(said, "open\n");
+    desk.daemon().signal(Signal::INT);
+    manager.wait_for("STOPPING=1", 1);
+    desk.daemon().signal(Signal::INT);
+    assert_eq!(desk.await_daemon(), Some(130));
+    drop(input);
+    client.wait().unwrap();
+}
+
+/// The unit doesn't start it again then: only the user can mend it.
+#[test]
+fn what_only_the_user_can_mend_is_exit_code_2() {
+    let desk = Desk::without_daemon(Options::default());
+    desk.write_config("conect_timeout = \"5s\"\n");
+    let started = desk.run(desk.binary("borealisd")).outcome();
+    started.expect_failure(2, &["config.toml", "conect_timeout"]);
+    desk.write_config("upstream_tls = \"verify-ca\"\nupstream_ca = \"/nowhere.pem\"\n");
+    let started = desk.run(desk.binary("borealisd")).outcome();
+    started.expect_failure(2, &["/nowhere.pem"]);
+    desk.write_config("");
+    let started = desk.run(desk.binary("borealisd"));
+    let started = started.args(&["--log-format", "runes"]).outcome();
+    started.expect_failure(2, &["runes"]);
+}
