@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Counters, Limits,
     ending::{AtIdle, Ending},
-    handover::{Cancels, Handover, changed_parameters, hand_over},
+    handover::{Cancels, Handover, Line, changed_parameters, hand_over},
     logins::{Login, Logins},
     splice::{Splice, Stopped, Witness},
     tunnels::{Gate, Tunnels},
@@ -36,6 +36,9 @@ use crate::{
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// What is left in a tunnel that has ended is passed on within this time.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
+/// A tunnel that was heard so recently counts as alive: by default keepalive hears it twice as
+/// often, and gives it up after as long.
+const HEARD: Duration = Duration::from_secs(10);
 /// A channel's end and its tunnel's are seen so far apart at most.
 const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
@@ -167,10 +170,21 @@ async fn warm_start<S: Stream>(
         return;
     };
     warm::prepare(gateway, startup);
+    let line = if ready.tunnel.silent_for() < HEARD {
+        Line::Heard
+    } else {
+        // Found out sooner than by keepalive.
+        gateway.tunnels.probe();
+        Line::Doubted
+    };
     let mut ending = gateway.ending.follow();
+    let lost = ready.tunnel.closed();
     let handed = tokio::select! {
-        handed = hand_over(&mut client, &mut ready.stream) => handed,
-        _ = ending.now() => return,
+        handed = hand_over(&mut client, &mut ready.stream, line, lost) => handed,
+        cause = ending.now() => {
+            let farewell = refusal::farewell(&cause, &gateway.name);
+            return refusal::send_and_close(client, &farewell).await;
+        }
     };
     match handed {
         Ok(Handover::Alive {
@@ -191,6 +205,13 @@ async fn warm_start<S: Stream>(
             tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
             let client = Rewound::new(asked, client);
             restart(client, &ready, startup, gateway).await;
+        }
+        Ok(Handover::Lost) => {
+            let Ok(cause) = timeout(TUNNEL_NOTICE, ready.tunnel.closed()).await else {
+                return;
+            };
+            tracing::info!(session = %gateway.name, %cause, "a connection was ended");
+            refusal::send_and_close(client, &refusal::farewell(&cause, &gateway.name)).await;
         }
         Err(error) => {
             tracing::debug!(session = %gateway.name, %error, "a client left as it began");

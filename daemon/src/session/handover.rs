@@ -4,27 +4,48 @@
 //! The database may have ended the connection while the news of it is still under way. So a
 //! Sync goes ahead of whatever the client asks: a server answers messages in their order,
 //! and answers Sync with ReadyForQuery before it reads the next. Where that answer comes,
-//! the connection was alive, and what the client asked is in good hands. Where anything
-//! else comes first, or the end, **nothing of what the client asked has been looked at**,
-//! and it can be asked again on a new connection, whatever it is.
+//! the connection was alive, and what the client asked is in good hands. Where the server
+//! says goodbye instead, or ends the channel in order, **nothing of what the client asked
+//! has been looked at**, and it can be asked again on a new connection, whatever it is.
+//!
+//! A tunnel that breaks proves nothing: the answer may have been lost with it. What was
+//! passed on then is never asked again. So on a line that nobody has heard for a while, as
+//! after a suspend, nothing is passed on before the answer is there.
 
 use std::{
     collections::HashMap,
     io,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
+    time::timeout,
+};
 
 use crate::postgres::CancelRequest;
 
 /// Sync, which changes nothing on a connection where nothing is asked.
 const SYNC: &[u8] = b"S\0\0\0\x04";
+/// ReadyForQuery is so long.
+const READY: usize = 6;
 /// What a client may ask before the proof is there; the rest waits in its socket.
 const ASKED: usize = 64 * 1024;
-/// What one message may hold that the database says before it.
+/// What the database may say before it.
 const SAID: usize = 64 * 1024;
+/// A channel's end and its tunnel's are seen so far apart at most.
+const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
+
+/// What is known of the line that a connection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// It was heard a moment ago.
+    Heard,
+    /// It may be dead.
+    Doubted,
+}
 
 /// What came of a handover.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +56,7 @@ pub(super) enum Handover {
         passed: Bytes,
         /// What it asked beyond that.
         asked: Bytes,
-        /// What the database has answered already.
+        /// What the database has said, but for the proof.
         said: Bytes,
     },
     /// The database had ended it.
@@ -43,67 +64,131 @@ pub(super) enum Handover {
         /// What the client asked, of which nothing was looked at.
         asked: Bytes,
     },
+    /// The tunnel broke, and the database may have done what the client asked.
+    Lost,
 }
 
-/// Proves that `database` is alive while the client begins.
+/// What the client has asked, and how much of it is on its way.
+struct Asking {
+    asked: BytesMut,
+    /// What was written, the proof included.
+    written: usize,
+    line: Line,
+    has_ended: bool,
+}
+
+/// Proves that `database` is alive while the client begins. `lost` completes when the tunnel
+/// has ended.
 ///
 /// # Errors
 /// Where the client's connection fails.
-pub(super) async fn hand_over<C, D>(client: &mut C, database: &mut D) -> io::Result<Handover>
+pub(super) async fn hand_over<C, D>(
+    client: &mut C,
+    database: &mut D,
+    line: Line,
+    lost: impl Future,
+) -> io::Result<Handover>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut from_client, mut to_client) = split(client);
     let (mut from_database, mut to_database) = split(database);
     let mut said = BytesMut::with_capacity(1024);
+    let mut looked_at = 0;
+    let mut asking = Asking::new(line);
     let mut fresh = BytesMut::with_capacity(1024);
-    let mut asked = BytesMut::new();
-    // What is on its way to the database: the proof, then what is asked.
-    let mut passing = Bytes::from_static(SYNC);
-    let mut written = 0_usize;
     let mut needs_flush = true;
-    let mut client_has_ended = false;
     loop {
-        let may_ask = passing.is_empty() && !client_has_ended && asked.len() < ASKED;
         tokio::select! {
             biased;
             read = from_database.read_buf(&mut said) => {
-                if !matches!(read, Ok(1..)) {
-                    return Ok(Handover::Dead { asked: asked.freeze() });
+                match read {
+                    Ok(1..) => {}
+                    ended => return Ok(asking.after_end(ended, lost).await),
                 }
-                loop {
-                    match hear(&mut said) {
-                        Heard::Ready => {
-                            let beyond = asked.split_off(written.saturating_sub(SYNC.len()));
-                            return Ok(Handover::Alive {
-                                passed: asked.freeze(),
-                                asked: beyond.freeze(),
-                                said: said.freeze(),
-                            });
-                        }
-                        Heard::AtAnyTime(messages) if messages.is_empty() => break,
-                        Heard::AtAnyTime(messages) => {
-                            to_client.write_all(&messages).await?;
-                            to_client.flush().await?;
-                        }
-                        Heard::Other => return Ok(Handover::Dead { asked: asked.freeze() }),
-                    }
+                match hear(&said, &mut looked_at) {
+                    Heard::Nothing if said.len() < SAID => {}
+                    Heard::Ready => return Ok(asking.after_proof(said, looked_at)),
+                    Heard::Nothing | Heard::Other => return Ok(asking.over_again()),
                 }
             }
-            passed = push(&mut to_database, &passing), if !passing.is_empty() || needs_flush => {
-                needs_flush = !passing.is_empty();
+            passed = push(&mut to_database, asking.to_pass()), if needs_flush => {
                 // Where it takes no more, its other direction ends too.
-                let passed = passed.unwrap_or(passing.len());
-                passing.advance(passed);
-                written += passed;
+                let all = asking.to_pass().len();
+                needs_flush = all > 0;
+                asking.written += passed.unwrap_or(all);
             }
-            read = from_client.read_buf(&mut fresh), if may_ask => {
+            read = client.read_buf(&mut fresh), if asking.may_ask() => {
                 // Whoever asks and closes at once has asked all the same.
-                client_has_ended = read? == 0;
-                passing = fresh.split().freeze();
-                asked.extend_from_slice(&passing);
+                asking.has_ended = read? == 0;
+                asking.asked.unsplit(fresh.split());
+                needs_flush |= !asking.to_pass().is_empty();
             }
+        }
+    }
+}
+
+// === impl Asking ===
+
+impl Asking {
+    fn new(line: Line) -> Self {
+        Self {
+            asked: BytesMut::new(),
+            written: 0,
+            line,
+            has_ended: false,
+        }
+    }
+
+    /// What goes to the database next: the proof, then what is asked.
+    fn to_pass(&self) -> &[u8] {
+        match (SYNC.get(self.written..), self.line) {
+            (Some(rest @ [_, ..]), _) => rest,
+            (_, Line::Heard) => &self.asked[self.passed()..],
+            (_, Line::Doubted) => &[],
+        }
+    }
+
+    fn passed(&self) -> usize {
+        self.written.saturating_sub(SYNC.len())
+    }
+
+    fn may_ask(&self) -> bool {
+        !self.has_ended && self.asked.len() < ASKED
+    }
+
+    fn after_proof(mut self, mut said: BytesMut, looked_at: usize) -> Handover {
+        let asked = self.asked.split_off(self.passed());
+        let mut beyond = said.split_off(looked_at);
+        beyond.advance(READY);
+        said.unsplit(beyond);
+        Handover::Alive {
+            passed: self.asked.freeze(),
+            asked: asked.freeze(),
+            said: said.freeze(),
+        }
+    }
+
+    fn over_again(self) -> Handover {
+        Handover::Dead {
+            asked: self.asked.freeze(),
+        }
+    }
+
+    /// The database's side ended without a word.
+    async fn after_end(self, ended: io::Result<usize>, lost: impl Future) -> Handover {
+        if self.passed() == 0 {
+            return self.over_again();
+        }
+        let in_order = match ended {
+            Ok(_) => true,
+            // TLS misses a word at the end of a channel that ended in order.
+            Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        };
+        if in_order && timeout(TUNNEL_NOTICE, lost).await.is_err() {
+            self.over_again()
+        } else {
+            Handover::Lost
         }
     }
 }
@@ -118,39 +203,35 @@ async fn push<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result
 }
 
 /// What the database has said.
+#[derive(Debug, PartialEq, Eq)]
 enum Heard {
-    /// That it is ready; what follows is left.
+    /// That it is ready, at the place that is looked at.
     Ready,
-    /// Whole messages that may come at any time, or nothing whole yet.
-    AtAnyTime(Bytes),
+    /// What may come at any time, or nothing whole yet.
+    Nothing,
     /// Anything else.
     Other,
 }
 
-fn hear(said: &mut BytesMut) -> Heard {
-    let mut whole = 0;
+/// Looks at what is new, from `looked_at` on.
+fn hear(said: &[u8], looked_at: &mut usize) -> Heard {
     loop {
-        let rest = &said[whole..];
-        let Some((&[tag, a, b, c, d], body)) = rest.split_first_chunk::<5>() else {
-            break;
+        let rest = said.get(*looked_at..).unwrap_or_default();
+        let Some(&[tag, a, b, c, d]) = rest.first_chunk::<5>() else {
+            return Heard::Nothing;
         };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         match tag {
-            b'Z' if length == 5 && whole == 0 && !body.is_empty() => {
-                said.advance(6);
-                return Heard::Ready;
-            }
-            // It isn't whole, or the others are passed on first and it is looked at again.
-            b'Z' if length == 5 => break,
+            b'Z' if length == READY - 1 && rest.len() >= READY => return Heard::Ready,
+            b'Z' if length == READY - 1 => return Heard::Nothing,
             b'S' | b'N' | b'A' if (4..SAID).contains(&length) => {}
             _ => return Heard::Other,
         }
         if rest.len() < 1 + length {
-            break;
+            return Heard::Nothing;
         }
-        whole += 1 + length;
+        *looked_at += 1 + length;
     }
-    Heard::AtAnyTime(said.split_to(whole).freeze())
 }
 
 /// The parameters that a new connection's greeting has and an earlier one's hasn't, as

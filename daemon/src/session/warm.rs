@@ -21,7 +21,12 @@ use tokio::{
 };
 
 use super::{Counters, connection::Gateway, upstream::Reached};
-use crate::{credential::DatabaseLease, model::Generation, postgres::StartupParameters};
+use crate::{
+    clock::{Clock, Moment},
+    credential::DatabaseLease,
+    model::Generation,
+    postgres::StartupParameters,
+};
 
 /// How long one is kept. Settings of roles and databases that are changed elsewhere take
 /// this long to reach every new client; the database's connections are few.
@@ -58,6 +63,7 @@ struct Kept {
 
 struct Ready {
     generation: Generation,
+    since: Moment,
     /// Asks the task that holds it; dropped, that lets go.
     claim: oneshot::Sender<oneshot::Sender<Reached>>,
 }
@@ -91,7 +97,8 @@ impl Warm {
             self.count(&shelf);
             kept.ready?
         };
-        if ready.generation != generation {
+        // Its own timer stands still while the machine sleeps.
+        if ready.generation != generation || ready.since.elapsed() >= IDLE_LIMIT {
             return None;
         }
         let (give, given) = oneshot::channel();
@@ -154,7 +161,11 @@ impl Warm {
         let (claim, claimed) = oneshot::channel();
         let mut shelf = self.shelf();
         let kept = shelf.kept.iter_mut().find(|kept| kept.id == id)?;
-        kept.ready = Some(Ready { generation, claim });
+        kept.ready = Some(Ready {
+            generation,
+            since: Clock::now(),
+            claim,
+        });
         self.count(&shelf);
         Some(claimed)
     }
