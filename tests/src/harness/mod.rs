@@ -6,6 +6,7 @@
 
 mod daemon;
 mod run;
+pub mod wire;
 
 use std::{
     fs,
