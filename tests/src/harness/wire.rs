@@ -74,7 +74,7 @@ impl Wire {
     ///
     /// # Errors
     /// At the end, and where the connection fails.
-    pub fn next(&mut self) -> io::Result<Message> {
+    pub fn read(&mut self) -> io::Result<Message> {
         let mut head = [0; 5];
         self.stream.read_exact(&mut head)?;
         let [tag, length @ ..] = head;
@@ -91,7 +91,7 @@ impl Wire {
     pub fn until(&mut self, tag: u8) -> io::Result<Vec<Message>> {
         let mut messages = Vec::new();
         loop {
-            messages.push(self.next()?);
+            messages.push(self.read()?);
             if messages.last().is_some_and(|message| message.tag == tag) {
                 return Ok(messages);
             }
@@ -100,7 +100,7 @@ impl Wire {
 
     /// All messages up to the connection's end.
     pub fn rest(&mut self) -> Vec<Message> {
-        std::iter::from_fn(|| self.next().ok()).collect()
+        std::iter::from_fn(|| self.read().ok()).collect()
     }
 
     /// The first column of the first row of a query.

@@ -372,7 +372,7 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
     desk.ctl_ok(&["show", "sushi-rw"]);
     act(BastionAction::Cut);
     act(BastionAction::Thaw);
-    let told = client.next().unwrap();
+    let told = client.read().unwrap();
     let done = || admin.ask("select count(*) from once where a = 2", &desk);
     match told.tag {
         b'C' => assert_eq!(done(), "1", "it was asked on another line"),

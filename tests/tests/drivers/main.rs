@@ -206,3 +206,38 @@ fn node_postgres() {
     check(&endpoints, node, "node_postgres.mjs", &[&unix]);
     endpoints.desk.leave();
 }
+
+#[test]
+#[ignore = "needs a JDK; BOREALIS_JDBC names the driver's jar, e.g. of Debian's libpostgresql-jdbc-java"]
+fn jdbc() {
+    let endpoints = Endpoints::new();
+    let jar = std::env::var("BOREALIS_JDBC").expect("BOREALIS_JDBC");
+    let Endpoints {
+        port, password, ca, ..
+    } = &endpoints;
+    let url = format!("jdbc:postgresql://127.0.0.1:{port}/d4f0");
+    let full = format!("{url}?sslmode=verify-full&sslrootcert={ca}");
+    let mut all = vec![full];
+    all.extend(["disable", "prefer", "require"].map(|mode| format!("{url}?sslmode={mode}")));
+    let outcome = endpoints
+        .desk
+        .run("java")
+        .args(&[
+            "-cp",
+            &jar,
+            &program("JdbcChecks.java"),
+            "sushi-rw",
+            password,
+        ])
+        .args(&all.iter().map(String::as_str).collect::<Vec<_>>())
+        .outcome();
+    let said = outcome.expect_success();
+    #[allow(
+        clippy::print_stdout,
+        reason = "versions, for who asks with --nocapture"
+    )]
+    {
+        println!("{said}");
+    }
+    endpoints.desk.leave();
+}

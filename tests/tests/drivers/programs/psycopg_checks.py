@@ -72,8 +72,5 @@ def everything(conninfo):
 
 everything(sys.argv[1])
 for conninfo in sys.argv[2:]:
-    # What is newer than the library that came with it.
-    if "max_protocol_version" in conninfo and pq.version() < 180000:
-        conninfo = conninfo.replace("max_protocol_version=3.2", "")
     look(conninfo)
 print(f"psycopg {psycopg.__version__} with libpq {pq.version()}: {len(sys.argv) - 1} endpoints")
