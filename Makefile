@@ -17,7 +17,9 @@ sandbox: setup ## A shell with the sandbox and a daemon running, to play with
 	@tests/scripts/sandbox
 
 # The end-to-end tests run the binaries, which `cargo test` alone would not build.
-test: setup ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
+test: ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
+	@tests/scripts/setup test
+	@tests/scripts/drivers
 	cargo build --workspace --bins
 	cargo test --workspace
 

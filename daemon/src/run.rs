@@ -272,6 +272,7 @@ fn about(settings: &Settings, state: &State) -> About {
         config_file: settings.config_file.clone(),
         state_dir: settings.paths.state_dir.clone(),
         runtime_dir: settings.paths.runtime_dir.clone(),
+        ca_file: state.tls.ca_file().to_owned(),
         problems: state.problems.iter().map(problem).collect(),
     }
 }

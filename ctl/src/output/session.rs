@@ -15,6 +15,9 @@ use super::{
 };
 use crate::{args::Format, client::Opened, failure::Failure};
 
+/// The service file's name, which libpq demands where it looks by itself.
+const SERVICE_FILE: &str = "pg_service.conf";
+
 /// What is shown of a session to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
@@ -284,12 +287,17 @@ fn row(session: &v1::Session, now: Timestamp) -> Vec<Cell> {
 
 /// What there is to say beside its state.
 pub(super) fn note(session: &v1::Session, now: Timestamp) -> String {
-    match &session.last_error {
-        Some(error) if session.state() != v1::State::Up => error.message.clone(),
-        _ if !session.step.is_empty() => session.step.clone(),
-        _ => until(session.expires_at.as_ref(), now)
-            .map_or_else(String::new, |left| format!("closes in {left}")),
-    }
+    let trouble = match &session.last_error {
+        Some(error) if session.state() != v1::State::Up => Some(error.message.clone()),
+        _ if !session.step.is_empty() => Some(session.step.clone()),
+        _ => None,
+    };
+    // The time left comes first: it matters most where nothing can be done in it.
+    let left = until(session.expires_at.as_ref(), now).map(|left| format!("closes in {left}"));
+    left.into_iter()
+        .chain(trouble)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 pub(super) fn state_cell(value: v1::State) -> Cell {
@@ -346,14 +354,33 @@ fn connect_lines(opened: &Opened, view: View) -> Vec<(&'static str, Cell)> {
     lines
 }
 
-/// The use of the service file, which the daemon keeps beside the sessions' sockets.
+/// The directory of the service file, which the daemon keeps beside the sessions' sockets.
+fn service_dir(session: &v1::Session) -> Option<&Path> {
+    let dir = Path::new(&session.socket_dir).parent()?.parent()?;
+    dir.join(SERVICE_FILE).exists().then_some(dir)
+}
+
+/// The use of the service file.
 fn service_line(session: &v1::Session) -> Option<String> {
-    let sockets = Path::new(&session.socket_dir).parent()?;
-    let file = sockets.parent()?.join("pg_service.conf");
-    file.exists().then(|| {
+    service_dir(session).map(|dir| {
+        let file = dir.join(SERVICE_FILE);
         format!(
             "PGSERVICEFILE={} psql service={}",
             quote::sh(&file.to_string_lossy()),
+            session.name
+        )
+    })
+}
+
+/// How every libpq program knows the sessions by their names from then on. A service file
+/// can't include another one, and PGSERVICEFILE would hide the user's own; the directory of
+/// the system-wide file, which libpq looks into where the user's own has no such service, is
+/// free on most machines (libpq's manual, "The Connection Service File").
+fn service_for_good(session: &v1::Session) -> Option<String> {
+    service_dir(session).map(|dir| {
+        format!(
+            "with `export PGSYSCONFDIR={}` in ~/.profile, `psql service={}` will do everywhere",
+            quote::sh(&dir.to_string_lossy()),
             session.name
         )
     })
@@ -383,9 +410,16 @@ fn detail_lines(session: &v1::Session, now: Timestamp) -> Vec<(&'static str, Cel
         lines.push(("Attachment", Cell::new(&session.attachment)));
     }
     lines.push(("Mode", Cell::new(mode(session.mode()).unwrap_or("?"))));
+    let ready = match session.warm_connections {
+        0 => String::new(),
+        ready => format!(", {ready} kept ready"),
+    };
     lines.push((
         "Connections",
-        Cell::new(format!("{} now, {} in all", counts.active, counts.total)),
+        Cell::new(format!(
+            "{} now, {} in all{ready}",
+            counts.active, counts.total
+        )),
     ));
     lines.push((
         "Bytes",
@@ -406,6 +440,14 @@ fn detail_lines(session: &v1::Session, now: Timestamp) -> Vec<(&'static str, Cel
         (None, false) => "when you close it".to_owned(),
     };
     lines.push(("Closes", Cell::new(ends)));
+    if let Some(service) = service_for_good(session) {
+        lines.push(("Service", Cell::new(service)));
+    }
+    if !session.ca_file.is_empty() {
+        let file = quote::sh(&session.ca_file);
+        let text = format!("{file}, for sslmode=verify-full with sslrootcert={file}");
+        lines.push(("CA file", Cell::new(text)));
+    }
     lines
 }
 

@@ -190,6 +190,8 @@ pub(super) fn session(view: &View) -> v1::Session {
         step: status.step.clone(),
         declared: view.declared,
         transient: view.transient,
+        warm_connections: view.counters.warm(),
+        ca_file: String::new(),
     }
 }
 

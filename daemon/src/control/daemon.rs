@@ -31,6 +31,8 @@ pub struct About {
     pub state_dir: PathBuf,
     /// Where sockets and libpq's files are.
     pub runtime_dir: PathBuf,
+    /// What the certificates of managed sessions are signed by.
+    pub ca_file: PathBuf,
     /// What was found wrong at the start.
     pub problems: Vec<v1::Failure>,
 }

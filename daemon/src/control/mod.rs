@@ -74,8 +74,10 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let session_service =
-        SessionServiceServer::new(sessions::Sessions::new(services.sessions.clone()));
+    let session_service = SessionServiceServer::new(sessions::Sessions::new(
+        services.sessions.clone(),
+        services.about.ca_file.clone(),
+    ));
     let daemon_service = DaemonServiceServer::new(daemon::Daemon::new(&services));
     let account_service = AccountServiceServer::new(account::Account {
         sign_in: Arc::clone(&services.sign_in),

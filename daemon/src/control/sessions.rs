@@ -1,6 +1,6 @@
 //! `SessionService`: a short method for each call.
 
-use std::{pin::Pin, time::Duration};
+use std::{path::PathBuf, pin::Pin, time::Duration};
 
 use borealis_proto::v1::{self, session_service_server::SessionService};
 use tokio::sync::mpsc;
@@ -11,13 +11,17 @@ use tokio_stream::{
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, refused};
-use crate::supervisor::{Handle, Opened, View};
+use crate::{
+    model::Mode,
+    supervisor::{Handle, Opened, View},
+};
 
 /// Wait of a `UseSession` that names none.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Sessions {
     handle: Handle,
+    ca_file: PathBuf,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -26,8 +30,20 @@ type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 // === impl Sessions ===
 
 impl Sessions {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle, ca_file: PathBuf) -> Self {
+        Self { handle, ca_file }
+    }
+
+    /// A session as answers about it alone show it.
+    fn one(&self, view: &View) -> v1::Session {
+        let ca_file = match view.mode {
+            Mode::Managed => self.ca_file.display().to_string(),
+            Mode::Passthrough => String::new(),
+        };
+        v1::Session {
+            ca_file,
+            ..convert::session(view)
+        }
     }
 }
 
@@ -50,7 +66,7 @@ impl SessionService for Sessions {
         let request = convert::open_request(request).map_err(refused)?;
         let Opened { view, created } = self.handle.open(request, wait).await.map_err(refused)?;
         Ok(Response::new(v1::OpenSessionResponse {
-            session: Some(convert::session(&view)),
+            session: Some(self.one(&view)),
             secrets: Some(convert::secrets(&view)),
             created,
         }))
@@ -74,7 +90,7 @@ impl SessionService for Sessions {
             .await
             .map_err(refused)?;
         let first = v1::UseSessionResponse {
-            session: Some(convert::session(&held.view)),
+            session: Some(self.one(&held.view)),
             secrets: Some(convert::secrets(&held.view)),
         };
         let (sender, stream) = mpsc::channel(1);
@@ -104,7 +120,7 @@ impl SessionService for Sessions {
         let target = convert::target(target).map_err(refused)?;
         let view = self.handle.find(target).await.map_err(refused)?;
         Ok(Response::new(v1::GetSessionResponse {
-            session: Some(convert::session(&view)),
+            session: Some(self.one(&view)),
             secrets: reveal.then(|| convert::secrets(&view)),
         }))
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::{startup, wire};
 
 /// A request to cancel, with the key that the server gave the connection it is for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelRequest {
     /// Process id and secret.
     key: Bytes,

@@ -15,9 +15,16 @@ const HEADER: usize = 5;
 /// CommandComplete names.
 const PEEK: usize = 14;
 
-/// What commands are named by that change what a later log-in begins with. Roles' and
-/// databases' settings hold from the next log-in on.
-const CHANGES_LOG_INS: [&[u8]; 3] = [b"ALTER ROLE", b"ALTER DATABASE", b"ALTER SYSTEM"];
+/// What commands are named by that change what a later log-in begins with, as far as is
+/// looked. Roles' and databases' settings hold from the next log-in on; event triggers may
+/// fire at one.
+const CHANGES_LOG_INS: [&[u8]; 5] = [
+    b"ALTER ROLE",
+    b"ALTER DATABASE",
+    b"ALTER SYSTEM",
+    b"CREATE EVENT T",
+    b"ALTER EVENT TR",
+];
 
 /// Follows one conversation.
 #[derive(Debug, Clone)]
@@ -34,6 +41,8 @@ pub struct Dialogue {
     last_asked: u8,
     /// What the server last said, where that was that it is ready.
     ready: Option<Transaction>,
+    /// A command that changes later log-ins was done in the transaction of the moment.
+    changing_log_ins: bool,
     changed_log_ins: bool,
     /// The client has said that it leaves.
     terminated: bool,
@@ -83,6 +92,7 @@ impl Dialogue {
             copying_in: false,
             last_asked: 0,
             ready: Some(Transaction::None),
+            changing_log_ins: false,
             changed_log_ins: false,
             terminated: false,
             failed: false,
@@ -126,6 +136,7 @@ impl Dialogue {
             copying_in,
             last_asked,
             ready,
+            changing_log_ins,
             changed_log_ins,
             failed,
             ..
@@ -140,6 +151,9 @@ impl Dialogue {
                         Some(b'I') => Transaction::None,
                         _ => Transaction::Open,
                     });
+                    if *ready == Some(Transaction::None) {
+                        *changed_log_ins |= std::mem::take(changing_log_ins);
+                    }
                 }
                 // Notifications, notices and parameters come at any time.
                 b'A' | b'N' | b'S' => {}
@@ -152,7 +166,7 @@ impl Dialogue {
                     *ready = None;
                 }
                 b'C' => {
-                    *changed_log_ins |= CHANGES_LOG_INS
+                    *changing_log_ins |= CHANGES_LOG_INS
                         .iter()
                         .any(|command| body.starts_with(command));
                     *ready = None;
@@ -178,7 +192,8 @@ impl Dialogue {
         self.terminated || self.failed
     }
 
-    /// Whether a command since the last call has changed what a log-in begins with.
+    /// Whether a transaction that ended since the last call may have changed what a log-in
+    /// begins with.
     pub fn take_changed_log_ins(&mut self) -> bool {
         std::mem::take(&mut self.changed_log_ins)
     }

@@ -213,17 +213,21 @@ impl StartupParameters {
         Some(wire::frame(Some(b'v'), &body))
     }
 
-    pub(super) fn asks_for(&self, database: &str) -> Asks {
-        let replication = self.get("replication").is_some_and(|value| {
+    /// Whether it asks for a replication connection.
+    pub fn is_replication(&self) -> bool {
+        self.get("replication").is_some_and(|value| {
             !matches!(
                 value.to_ascii_lowercase().as_slice(),
                 b"" | b"false" | b"off" | b"no" | b"0" | b"f" | b"n"
             )
-        });
+        })
+    }
+
+    pub(super) fn asks_for(&self, database: &str) -> Asks {
         let elsewhere = self
             .chosen_database()
             .is_some_and(|chosen| chosen != database.as_bytes());
-        if replication || elsewhere {
+        if self.is_replication() || elsewhere {
             Asks::Otherwise
         } else {
             Asks::SessionsDatabase

@@ -3,46 +3,42 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rand::RngExt as _;
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
-    Counters, Limits, attempt,
+    Counters, Limits,
     ending::{AtIdle, Ending},
+    handover::{Cancels, Handover, Line, changed_parameters, hand_over},
     logins::{Login, Logins},
-    splice::{Splice, Stopped},
+    splice::{Splice, Stopped, Witness},
     tunnels::{Gate, Tunnels},
+    upstream::{Reached, Refused},
+    warm::{self, Warm},
 };
 use crate::{
     credential::{Broker, DatabaseKey},
     journal::{Journal, Kind},
     machine::Nudge,
-    model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
+    model::{Cause, Mode, SessionName},
     postgres::{
-        self, Authenticated, CancelRequest, ClientError, Dialogue, Greeting, LocalAuth, LocalTls,
-        LoggedIn, LoginError, MaybeTls, Rewound, ScramVerifier, StartupParameters, Stream,
-        TlsOffer, UpstreamTls, refusal,
+        self, Authenticated, ClientError, Dialogue, Greeting, LocalAuth, LocalTls, Rewound,
+        ScramVerifier, StartupParameters, Stream, TlsOffer, UpstreamTls, refusal,
     },
-    ssh::{ChannelStream, Closing},
+    ssh::Closing,
 };
 
 /// What a client gets to say who it is. PostgreSQL's own `authentication_timeout` is 60 s.
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
-/// A cancel request is answered by closing; a server that doesn't isn't waited for.
-const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// Renewals one log-in asks for before it gives up: the credentials that the provider issues
-/// don't work. Another machine of the user that renews as fast stays below it, since each
-/// waits for the other's turn.
-const MAX_RENEWALS: u32 = 12;
-/// Pause between tries while the database server restarts.
-const RESTART_PAUSE: Duration = Duration::from_millis(250);
 /// What is left in a tunnel that has ended is passed on within this time.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
+/// A tunnel that was heard so recently counts as alive: by default keepalive hears it twice as
+/// often, and gives it up after as long.
+const HEARD: Duration = Duration::from_secs(10);
 /// A channel's end and its tunnel's are seen so far apart at most.
 const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
@@ -70,6 +66,8 @@ pub(super) struct Gateway {
     /// Clients that have spoken and haven't reached their database.
     pub(super) arriving: TaskTracker,
     pub(super) ending: Ending,
+    pub(super) warm: Arc<Warm>,
+    pub(super) cancels: Cancels,
 }
 
 /// How many connections there may be.
@@ -85,32 +83,6 @@ pub(super) enum Peer {
     Tcp,
     /// The user that the kernel says, and whether that one may come in.
     Unix { uid: u32, trusted: bool },
-}
-
-/// What the database says to a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It lets it in.
-    Taken,
-    /// It refuses this one.
-    Refused(Generation),
-    /// It could not be asked.
-    Unknown,
-}
-
-/// A connection on which the database waits for a query.
-struct Reached {
-    stream: MaybeTls<ChannelStream>,
-    greeting: Bytes,
-    tunnel: Closing,
-}
-
-/// Why a client doesn't get its database.
-enum Refused {
-    /// In our words.
-    Because(Cause),
-    /// In the database's own.
-    ByDatabase(Bytes),
 }
 
 /// Serves a client on a task of its own.
@@ -157,7 +129,7 @@ enum Opening<S> {
 async fn managed<S: Stream>(
     mut client: Authenticated<S>,
     arriving: TaskTrackerToken,
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
 ) {
     let name = &gateway.name;
     let Ok(_slot) = gateway.slots.take() else {
@@ -166,6 +138,9 @@ async fn managed<S: Stream>(
         return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
+    if let Some(ready) = gateway.take_warm(&startup).await {
+        return warm_start(client, arriving, ready, &startup, gateway).await;
+    }
     let mut ending = gateway.ending.follow();
     let reached = tokio::select! {
         reached = gateway.log_in(&startup) => reached,
@@ -175,15 +150,13 @@ async fn managed<S: Stream>(
     };
     drop(arriving);
     match reached {
-        Ok(Reached {
-            stream,
-            greeting,
-            tunnel,
-        }) => {
+        Ok(reached) => {
             let _counting = gateway.counters.connection();
-            let Ok(mut client) = client.finish(&greeting).await else {
+            let Ok(mut client) = client.finish(&reached.greeting).await else {
                 return;
             };
+            warm::prepare(gateway, &startup);
+            let (stream, tunnel) = (reached.stream, reached.tunnel);
             let dialogue = Some(Dialogue::new());
             gateway.splice(&mut client, stream, dialogue, &tunnel).await;
         }
@@ -192,6 +165,109 @@ async fn managed<S: Stream>(
             client.refuse(&cause, name).await;
         }
         Err(Refused::ByDatabase(answer)) => client.refuse_with(&answer).await,
+    }
+}
+
+/// Serves a client with a connection that was kept ready; with a new one, should the
+/// database have ended that.
+async fn warm_start<S: Stream>(
+    client: Authenticated<S>,
+    arriving: TaskTrackerToken,
+    mut ready: Reached,
+    startup: &StartupParameters,
+    gateway: &Arc<Gateway>,
+) {
+    let _counting = gateway.counters.connection();
+    let Ok(mut client) = client.finish(&ready.greeting).await else {
+        return;
+    };
+    warm::prepare(gateway, startup);
+    let line = if ready.tunnel.silent_for() < HEARD {
+        Line::Heard
+    } else {
+        // Found out sooner than by keepalive.
+        gateway.tunnels.probe();
+        Line::Doubted
+    };
+    let mut ending = gateway.ending.follow();
+    let lost = ready.tunnel.closed();
+    let handed = tokio::select! {
+        handed = hand_over(&mut client, &mut ready.stream, line, lost) => handed,
+        cause = ending.now() => {
+            let farewell = refusal::farewell(&cause, &gateway.name);
+            return refusal::send_and_close(client, &farewell).await;
+        }
+    };
+    match handed {
+        Ok(Handover::Alive {
+            passed,
+            asked,
+            said,
+        }) => {
+            drop(arriving);
+            gateway.counters.count_sent(passed.len());
+            let mut dialogue = Dialogue::new();
+            dialogue.client_said(&passed);
+            let mut client = Rewound::new(asked, client);
+            let (stream, tunnel) = (Rewound::new(said, ready.stream), ready.tunnel);
+            gateway
+                .splice(&mut client, stream, Some(dialogue), &tunnel)
+                .await;
+        }
+        Ok(Handover::Dead { asked }) => {
+            tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
+            let client = Rewound::new(asked, client);
+            restart(client, arriving, &ready, startup, gateway).await;
+        }
+        Ok(Handover::Lost) => {
+            let Ok(cause) = timeout(TUNNEL_NOTICE, ready.tunnel.closed()).await else {
+                return;
+            };
+            tracing::info!(session = %gateway.name, %cause, "a connection was ended");
+            refusal::send_and_close(client, &refusal::farewell(&cause, &gateway.name)).await;
+        }
+        Err(error) => {
+            tracing::debug!(session = %gateway.name, %error, "a client left as it began");
+        }
+    }
+}
+
+/// Serves a client that was told that it may begin on another connection.
+async fn restart<C: Stream>(
+    mut client: C,
+    arriving: TaskTrackerToken,
+    before: &Reached,
+    startup: &StartupParameters,
+    gateway: &Gateway,
+) {
+    let mut ending = gateway.ending.follow();
+    let reached = tokio::select! {
+        reached = gateway.log_in(startup) => reached,
+        cause = ending.now() => Err(cause.into()),
+    };
+    drop(arriving);
+    match reached {
+        Ok(reached) => {
+            let _translated = match (&before.cancel, &reached.cancel) {
+                (Some(given), Some(now)) => {
+                    Some(gateway.cancels.replace(given.clone(), now.clone()))
+                }
+                _ => None,
+            };
+            let changed = changed_parameters(&before.greeting, &reached.greeting);
+            if client.write_all(&changed).await.is_err() {
+                return;
+            }
+            let (stream, tunnel) = (reached.stream, reached.tunnel);
+            let dialogue = Some(Dialogue::new());
+            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
+        }
+        Err(Refused::Because(cause)) => {
+            gateway.tell(&cause);
+            let response = refusal::error_response(&cause, &gateway.name);
+            refusal::send_and_close(client, &response).await;
+        }
+        Err(Refused::ByDatabase(answer)) => refusal::send_and_close(client, &answer).await,
     }
 }
 
@@ -311,7 +387,11 @@ impl Gateway {
         dialogue: Option<Dialogue>,
         tunnel: &Closing,
     ) {
-        let mut splice = Splice::new(client, database, dialogue, &self.counters);
+        let witness = Witness {
+            counters: &self.counters,
+            on_changed_log_ins: &|| self.warm.clear(),
+        };
+        let mut splice = Splice::new(client, database, dialogue, witness);
         let (mut ending, mut at_idle) = (self.ending.follow(), self.ending.follow());
         let cause = tokio::select! {
             stopped = splice.run() => return self.part(splice, stopped, tunnel).await,
@@ -364,191 +444,18 @@ impl Gateway {
         splice.close().await;
     }
 
+    async fn take_warm(&self, startup: &StartupParameters) -> Option<Reached> {
+        if *self.tunnels.gate().borrow() != Gate::Open {
+            return None;
+        }
+        let lease = self.current_lease()?;
+        self.warm.take(startup, lease.generation).await
+    }
+
     fn too_many(&self) -> Cause {
         Cause::TooManyConnections {
             limit: self.limits.max_connections,
         }
-    }
-
-    /// A channel to the database, held for while there is no tunnel.
-    async fn reach(&self) -> Result<ChannelStream, Cause> {
-        let began = Instant::now();
-        let deadline = began + self.limits.connect_timeout;
-        loop {
-            self.wait_for_tunnel(began, deadline).await?;
-            let lease = self.lease(None, deadline).await?;
-            match self.channel(&lease.credential.server, deadline).await {
-                Ok(channel) => return Ok(channel),
-                Err(cause) => self.pause_after(cause, deadline).await?,
-            }
-        }
-    }
-
-    /// A log-in to the database with the credentials of the moment; with the next ones,
-    /// where the database refuses those.
-    async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
-        let began = Instant::now();
-        let deadline = began + self.limits.connect_timeout;
-        let mut after = None;
-        let mut renewals = 0;
-        loop {
-            self.wait_for_tunnel(began, deadline).await?;
-            let lease = self.lease(after, deadline).await?;
-            let server = &lease.credential.server;
-            let channel = match self.channel(server, deadline).await {
-                Ok(channel) => channel,
-                Err(cause) => {
-                    self.pause_after(cause, deadline).await?;
-                    continue;
-                }
-            };
-            let tunnel = channel.closing();
-            let logging_in =
-                postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
-            let error = match timeout_at(deadline, logging_in).await {
-                Ok(Ok(LoggedIn {
-                    stream, greeting, ..
-                })) => {
-                    return Ok(Reached {
-                        stream,
-                        greeting,
-                        tunnel,
-                    });
-                }
-                Ok(Err(error)) => error,
-                Err(_) => return Err(timed_out(began, None).into()),
-            };
-            match error.cause(server) {
-                cause @ Cause::DatabaseRefusedLogin { .. } => {
-                    renewals += 1;
-                    if renewals > MAX_RENEWALS {
-                        return Err(cause.into());
-                    }
-                    tracing::info!(session = %self.name, %cause, "asking for new credentials");
-                    if let Some(key) = &*self.key.borrow() {
-                        self.broker.database_refused(key, lease.generation);
-                    }
-                    after = Some(lease.generation);
-                }
-                // A server that is starting or stopping, or a channel that broke, is another
-                // one in a moment.
-                cause if may_pass(&error) && Instant::now() + RESTART_PAUSE * 2 < deadline => {
-                    self.pause_after(cause, deadline).await?;
-                }
-                _ => {
-                    return Err(Refused::ByDatabase(
-                        error.error_response(server, &self.name),
-                    ));
-                }
-            }
-        }
-    }
-
-    async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
-        let mut gate = self.tunnels.gate();
-        if *gate.borrow_and_update() != Gate::Open {
-            // Full means that a nudge is on its way already.
-            let _ = self.nudges.try_send(Nudge::Client);
-        }
-        let decided = timeout_at(
-            deadline,
-            gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))),
-        );
-        let outcome = match decided.await {
-            Ok(Ok(gate)) => Some(gate.clone()),
-            Ok(Err(_)) => return Err(Cause::SessionClosing),
-            Err(_) => None,
-        };
-        match outcome {
-            Some(Gate::Refuse(cause)) => Err(cause),
-            Some(_) => Ok(()),
-            None => {
-                let because = match &*self.tunnels.gate().borrow() {
-                    Gate::Hold(cause) => cause.clone(),
-                    Gate::Open | Gate::Refuse(_) => None,
-                };
-                Err(timed_out(began, because))
-            }
-        }
-    }
-
-    async fn lease(
-        &self,
-        after: Option<Generation>,
-        deadline: Instant,
-    ) -> Result<Arc<Lease<DatabaseCredential>>, Cause> {
-        let key = self.key.borrow().clone();
-        let key = key.ok_or(Cause::Internal {
-            detail: "a tunnel is up, but the add-on isn't known".into(),
-        })?;
-        let began = Instant::now();
-        match timeout_at(deadline, self.broker.database(&key, after)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(timed_out(began, None)),
-        }
-    }
-
-    async fn channel(&self, server: &HostPort, deadline: Instant) -> Result<ChannelStream, Cause> {
-        let began = Instant::now();
-        match timeout_at(deadline, self.tunnels.channel(server)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(timed_out(began, None)),
-        }
-    }
-
-    /// Waits a moment after a failure that may pass; the cause itself where there is no time
-    /// left, or where waiting is no use.
-    async fn pause_after(&self, cause: Cause, deadline: Instant) -> Result<(), Cause> {
-        match cause {
-            Cause::TunnelLost { .. } => {}
-            Cause::DatabaseUnreachable { .. } | Cause::DatabaseRefused { .. } => {}
-            other => return Err(other),
-        }
-        let pause = RESTART_PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
-        if Instant::now() + pause >= deadline {
-            return Err(cause);
-        }
-        tokio::time::sleep(pause).await;
-        Ok(())
-    }
-
-    /// Whether the database takes the credential that is held. One that it refuses has been
-    /// taken away by somebody, and isn't replaced before a client or the user asks for it.
-    pub(super) async fn check_credential(&self) -> Verdict {
-        let checking = async {
-            let key = self.key.borrow().clone()?;
-            let lease = self.broker.current_database(&key)?;
-            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            let outcome = attempt::prove(channel, &self.upstream_tls, &lease.credential).await;
-            match outcome {
-                Ok(()) => Some(Verdict::Taken),
-                Err(error) => match error.cause(&lease.credential.server) {
-                    Cause::DatabaseRefusedLogin { .. } => Some(Verdict::Refused(lease.generation)),
-                    _ => None,
-                },
-            }
-        };
-        let verdict = timeout(self.limits.connect_timeout, checking).await;
-        verdict.ok().flatten().unwrap_or(Verdict::Unknown)
-    }
-
-    async fn cancel(&self, request: &CancelRequest) {
-        let forwarding = async {
-            let key = self.key.borrow().clone()?;
-            let lease = self.broker.current_database(&key)?;
-            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            postgres::forward_cancel(channel, request).await.ok()
-        };
-        match timeout(CANCEL_LIMIT, forwarding).await {
-            Ok(Some(())) => {}
-            _ => tracing::info!(session = %self.name, "a cancel request could not be passed on"),
-        }
-    }
-}
-
-impl From<Cause> for Refused {
-    fn from(cause: Cause) -> Self {
-        Self::Because(cause)
     }
 }
 
@@ -565,24 +472,5 @@ async fn run_until<C: Stream, D: Stream>(splice: &mut Splice<'_, C, D>, which: A
             Err(_) if splice.is_idle() && splice.asked() == asked => return Stopped::Idle,
             Err(_) => {}
         }
-    }
-}
-
-/// Whether the same log-in may succeed in a moment: the server is starting up or shutting
-/// down (57P03), ended the log-in itself (57P01, 57P02), or the channel was lost.
-fn may_pass(error: &LoginError) -> bool {
-    match error {
-        LoginError::Refused(refusal) => {
-            matches!(refusal.sqlstate(), "57P01" | "57P02" | "57P03")
-        }
-        LoginError::Lost(_) => true,
-        LoginError::Tls(_) | LoginError::Protocol(_) => false,
-    }
-}
-
-fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
-    Cause::HoldTimeout {
-        waited: began.elapsed(),
-        because: because.map(Box::new),
     }
 }

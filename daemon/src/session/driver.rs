@@ -14,10 +14,13 @@ use tokio_util::task::TaskTracker;
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
     attempt::{Attempt, Dialer, Proven, database_key},
-    connection::{Gateway, Slots, Verdict},
+    connection::{Gateway, Slots},
     ending::{AtIdle, Ending},
+    handover::Cancels,
     listener,
     tunnels::{Gate, Tunnels},
+    upstream::Verdict,
+    warm::Warm,
 };
 use crate::{
     clock::{Clock, Moment},
@@ -188,6 +191,8 @@ impl Driver {
             journal: environment.journal.clone(),
             tunnels: Arc::clone(&tunnels),
             key: key.subscribe(),
+            warm: Warm::new(environment.limits.warm_connections, Arc::clone(&counters)),
+            cancels: Cancels::default(),
             counters,
             nudges: nudge,
             slots: Slots::new(environment.limits),
@@ -499,6 +504,7 @@ impl Driver {
     async fn drain(&mut self, farewell: Farewell, commands: &mut mpsc::Receiver<Command>) -> Cause {
         self.life.handle(Event::Close, Clock::now(), 0.0);
         self.publish();
+        self.gateway.warm.close();
         self.tunnels.close();
         self.gateway.tasks.close();
         let tasks = self.gateway.tasks.clone();

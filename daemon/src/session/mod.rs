@@ -9,10 +9,13 @@ mod connection;
 mod driver;
 mod ending;
 mod endpoint;
+mod handover;
 mod listener;
 mod logins;
 mod splice;
 mod tunnels;
+mod upstream;
+mod warm;
 
 use std::{
     path::PathBuf,
@@ -65,6 +68,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Connections of one session at a time.
     pub max_connections: u32,
+    /// Connections of one session that are kept ready.
+    pub warm_connections: u32,
     /// When a silent line counts as dead.
     pub keepalive: Keepalive,
 }
@@ -130,6 +135,7 @@ pub struct Counters {
     tunnels: AtomicU64,
     attempts: AtomicU64,
     failed_attempts: AtomicU64,
+    warm: AtomicU64,
 }
 
 /// Counts one tunnel while it lives.
@@ -169,6 +175,19 @@ impl Counters {
     pub fn tunnel(self: &Arc<Self>) -> CountingTunnel {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
         CountingTunnel(Arc::clone(self))
+    }
+
+    /// Connections that are kept ready.
+    pub fn warm(&self) -> u64 {
+        self.warm.load(Ordering::Relaxed)
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn set_warm(&self, count: u64) {
+        self.warm.store(count, Ordering::Relaxed);
     }
 
     /// Counts an attempt that has ended.

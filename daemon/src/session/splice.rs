@@ -43,8 +43,17 @@ pub(super) struct Splice<'a, C, D> {
     down: Pipe,
     /// `None` where the bytes aren't the daemon's to understand.
     dialogue: Option<Dialogue>,
-    counters: &'a Counters,
+    witness: Witness<'a>,
     asked: u64,
+}
+
+/// Who is told of what passes.
+#[derive(Clone, Copy)]
+pub(super) struct Witness<'a> {
+    /// Bytes.
+    pub(super) counters: &'a Counters,
+    /// That a command has changed what log-ins begin with.
+    pub(super) on_changed_log_ins: &'a (dyn Fn() + Send + Sync),
 }
 
 /// Why a splice stopped.
@@ -77,7 +86,7 @@ where
         client: &'a mut C,
         database: D,
         dialogue: Option<Dialogue>,
-        counters: &'a Counters,
+        witness: Witness<'a>,
     ) -> Self {
         Self {
             client,
@@ -85,7 +94,7 @@ where
             up: Pipe::new(UP),
             down: Pipe::new(DOWN),
             dialogue,
-            counters,
+            witness,
             asked: 0,
         }
     }
@@ -189,7 +198,7 @@ where
             database,
             up,
             dialogue,
-            counters,
+            witness,
             asked,
             ..
         } = self;
@@ -200,7 +209,7 @@ where
             }
         };
         let passed = up.poll_copy(context, client, database, heard, |bytes| {
-            count(&counters.sent, bytes);
+            count(&witness.counters.sent, bytes);
         });
         match ready!(passed) {
             Err(Broken::Writer(_)) => up.give_up(),
@@ -221,15 +230,18 @@ where
             database,
             down,
             dialogue,
-            counters,
+            witness,
             ..
         } = self;
         let said = |bytes: &[u8]| {
             if let Some(dialogue) = dialogue {
                 dialogue.server_said(bytes);
+                if dialogue.take_changed_log_ins() {
+                    (witness.on_changed_log_ins)();
+                }
             }
         };
-        let received = |bytes: &[u8]| count(&counters.received, bytes);
+        let received = |bytes: &[u8]| count(&witness.counters.received, bytes);
         down.poll_copy(context, database, client, received, said)
     }
 

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -16,6 +17,8 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::clock::{Clock, Moment};
 
 /// The connection, as russh reads and writes it.
 pub(super) struct Line {
@@ -25,10 +28,13 @@ pub(super) struct Line {
 }
 
 /// What is known of a line, and the knife for it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Gauge {
     /// How often the server was heard.
     heard: Arc<AtomicU64>,
+    /// When it was heard last, in milliseconds since `began`.
+    heard_at: Arc<AtomicU64>,
+    began: Moment,
     cut: CancellationToken,
 }
 
@@ -36,7 +42,7 @@ pub(super) struct Gauge {
 
 impl Line {
     pub(super) fn new(stream: TcpStream) -> (Self, Gauge) {
-        let gauge = Gauge::default();
+        let gauge = Gauge::new();
         let line = Self {
             stream,
             gauge: gauge.clone(),
@@ -61,7 +67,7 @@ impl AsyncRead for Line {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
-            self.gauge.heard.fetch_add(1, Ordering::Relaxed);
+            self.gauge.note();
         } else {
             self.poll_cut(context)?;
         }
@@ -96,6 +102,28 @@ impl AsyncWrite for Line {
 // === impl Gauge ===
 
 impl Gauge {
+    fn new() -> Self {
+        Self {
+            heard: Arc::default(),
+            heard_at: Arc::default(),
+            began: Clock::now(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    fn note(&self) {
+        let at = self.began.elapsed().as_millis();
+        self.heard_at
+            .store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long ago the server was last heard, suspend included.
+    pub(super) fn silent_for(&self) -> Duration {
+        let at = Duration::from_millis(self.heard_at.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(at)
+    }
+
     /// A number that is another one once the server has been heard again.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)

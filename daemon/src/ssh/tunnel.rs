@@ -40,11 +40,13 @@ struct Inner {
     budget: Arc<Budget>,
 }
 
-/// Sees the end of a tunnel, or of a channel, without keeping it alive.
+/// Sees the end of a tunnel, or of a channel, without keeping it alive, and how long its line
+/// has been silent.
 #[derive(Clone)]
 pub struct Closing {
     closed: CancellationToken,
     loss: Loss,
+    gauge: Gauge,
     /// Why the channel ended, where it did so alone.
     channel: Loss,
 }
@@ -98,11 +100,17 @@ impl Closing {
         }
     }
 
+    /// How long ago the bastion was last heard; time in which the machine slept counts.
+    pub fn silent_for(&self) -> Duration {
+        self.gauge.silent_for()
+    }
+
     /// The same for a channel, which may end alone.
     pub(super) fn of_channel(&self) -> Self {
         Self {
             closed: self.closed.child_token(),
             loss: self.loss.clone(),
+            gauge: self.gauge.clone(),
             channel: Loss::default(),
         }
     }
@@ -227,6 +235,7 @@ impl Tunnel {
         Closing {
             closed: self.0.closed.clone(),
             loss: self.0.loss.clone(),
+            gauge: self.0.gauge.clone(),
             channel: Loss::default(),
         }
     }

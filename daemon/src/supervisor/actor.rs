@@ -253,6 +253,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
     Limits {
         connect_timeout: config.connect_timeout,
         max_connections: config.max_connections,
+        warm_connections: config.warm_connections,
         keepalive: Keepalive {
             interval: config.keepalive.interval,
             timeout: config.keepalive.timeout,

@@ -7,6 +7,7 @@
 mod daemon;
 mod manager;
 mod run;
+pub mod wire;
 
 use std::{
     fs,

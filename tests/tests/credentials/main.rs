@@ -10,3 +10,4 @@ mod client;
 mod endings;
 mod load;
 mod rotation;
+mod warm;

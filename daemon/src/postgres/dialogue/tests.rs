@@ -129,12 +129,18 @@ fn commands_that_change_log_ins_are_noticed() {
         (b"ALTER TABLE\0", false),
         (b"ALTER ROLE\0", true),
         (b"ALTER DATABASE\0", true),
+        (b"CREATE EVENT TRIGGER\0", true),
         (b"C\0", false),
     ] {
         for piece in message(b'C', command).chunks(3) {
             dialogue.server_said(piece);
         }
+        // They hold once the transaction has ended, and no sooner.
+        dialogue.server_said(&message(b'Z', b"T"));
+        assert!(!dialogue.take_changed_log_ins(), "{command:?}");
+        dialogue.server_said(&message(b'Z', b"I"));
         assert_eq!(dialogue.take_changed_log_ins(), changes, "{command:?}");
+        assert!(!dialogue.take_changed_log_ins(), "once");
     }
 }
 

@@ -27,7 +27,11 @@ where
     let (client, mut near_client) = duplex(1024);
     let (near_database, database) = duplex(1024);
     let counters = Counters::default();
-    let splice = Splice::new(&mut near_client, near_database, dialogue, &counters);
+    let witness = Witness {
+        counters: &counters,
+        on_changed_log_ins: &|| {},
+    };
+    let splice = Splice::new(&mut near_client, near_database, dialogue, witness);
     tokio::join!(splicing(splice), talking(Ends { client, database }))
 }
 

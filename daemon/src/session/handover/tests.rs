@@ -1,0 +1,167 @@
+use proptest::prelude::*;
+use tokio::io::{DuplexStream, duplex};
+
+use super::*;
+
+const QUERY: &[u8] = b"Q\0\0\0\x0dselect 1\0";
+const PROOF: &[u8] = b"Z\0\0\0\x05I";
+const PARAMETER: &[u8] = b"S\0\0\0\x08a\0b\0";
+const FATAL: &[u8] = b"E\0\0\0\x0cC57P01\0\0";
+
+async fn over<F: Future<Output = DuplexStream>>(
+    asked: &[u8],
+    line: Line,
+    database: impl FnOnce(DuplexStream) -> F,
+) -> (Handover, Vec<u8>) {
+    over_tunnel(asked, line, std::future::pending(), database).await
+}
+
+async fn over_tunnel<F: Future<Output = DuplexStream>>(
+    asked: &[u8],
+    line: Line,
+    lost: impl Future<Output = ()>,
+    database: impl FnOnce(DuplexStream) -> F,
+) -> (Handover, Vec<u8>) {
+    let (mut client, mut near_client) = duplex(1024);
+    let (mut near_database, far_database) = duplex(1024);
+    client.write_all(asked).await.unwrap();
+    let handing = hand_over(&mut near_client, &mut near_database, line, lost);
+    let (handed, _database) = tokio::join!(handing, database(far_database));
+    drop(near_client);
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    (handed.unwrap(), told)
+}
+
+async fn expect(stream: &mut DuplexStream, bytes: &[u8]) {
+    let mut heard = vec![0; bytes.len()];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, bytes);
+}
+
+#[tokio::test]
+async fn the_proof_goes_ahead_of_what_is_asked_and_does_not_hold_it_up() {
+    let (handed, told) = over(QUERY, Line::Heard, async |mut database| {
+        expect(&mut database, &[SYNC, QUERY].concat()).await;
+        let said = [PROOF, b"T..."].concat();
+        database.write_all(&said).await.unwrap();
+        database
+    })
+    .await;
+    let wanted = Handover::Alive {
+        passed: Bytes::from_static(QUERY),
+        asked: Bytes::new(),
+        said: Bytes::from_static(b"T..."),
+    };
+    assert_eq!(handed, wanted);
+    assert_eq!(told, b"");
+}
+
+#[tokio::test]
+async fn a_line_in_doubt_is_given_nothing_before_the_proof() {
+    let (handed, _) = over(QUERY, Line::Doubted, async |mut database| {
+        expect(&mut database, SYNC).await;
+        database.write_all(PROOF).await.unwrap();
+        database
+    })
+    .await;
+    let wanted = Handover::Alive {
+        passed: Bytes::new(),
+        asked: Bytes::from_static(QUERY),
+        said: Bytes::new(),
+    };
+    // What was there to be read may or may not have been.
+    let nothing = Handover::Alive {
+        passed: Bytes::new(),
+        asked: Bytes::new(),
+        said: Bytes::new(),
+    };
+    assert!(handed == wanted || handed == nothing, "{handed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
+    for last in [FATAL, &[PARAMETER, FATAL].concat(), b""] {
+        let (handed, told) = over(QUERY, Line::Heard, async |mut database| {
+            expect(&mut database, &[SYNC, QUERY].concat()).await;
+            database.write_all(last).await.unwrap();
+            database.shutdown().await.unwrap();
+            database
+        })
+        .await;
+        let asked = Bytes::from_static(QUERY);
+        assert_eq!(handed, Handover::Dead { asked });
+        assert_eq!(told, b"", "the client hears nothing of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_done_is_not_asked_again() {
+    let gone = tokio::time::sleep(TUNNEL_NOTICE / 2);
+    let (handed, told) = over_tunnel(QUERY, Line::Heard, gone, async |mut database| {
+        expect(&mut database, &[SYNC, QUERY].concat()).await;
+        database.shutdown().await.unwrap();
+        database
+    })
+    .await;
+    assert_eq!(handed, Handover::Lost);
+    assert_eq!(told, b"");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_broke_before_anything_was_asked_does_no_harm() {
+    for line in [Line::Heard, Line::Doubted] {
+        let asked = if line == Line::Heard { b"" } else { QUERY };
+        let lost = std::future::ready(());
+        let (handed, _) = over_tunnel(asked, line, lost, async |mut database| {
+            expect(&mut database, SYNC).await;
+            database.shutdown().await.unwrap();
+            database
+        })
+        .await;
+        assert!(matches!(handed, Handover::Dead { .. }), "{handed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_come_at_any_time_is_kept_for_the_client() {
+    for whole in [true, false] {
+        let (handed, told) = over(b"", Line::Heard, async |mut database| {
+            expect(&mut database, SYNC).await;
+            let all = [PARAMETER, PARAMETER, PROOF].concat();
+            for piece in all.chunks(if whole { all.len() } else { 1 }) {
+                database.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            database
+        })
+        .await;
+        let wanted = Handover::Alive {
+            passed: Bytes::new(),
+            asked: Bytes::new(),
+            said: Bytes::from([PARAMETER, PARAMETER].concat()),
+        };
+        assert_eq!(handed, wanted);
+        assert_eq!(told, b"");
+    }
+}
+
+#[test]
+fn only_what_differs_is_told_again() {
+    let before = Bytes::from([PARAMETER, b"K\0\0\0\x08abcd"].concat());
+    let other = b"S\0\0\0\x08a\0c\0";
+    let now = Bytes::from([PARAMETER, other, PROOF].concat());
+    assert_eq!(changed_parameters(&before, &now), Bytes::from_static(other));
+    assert_eq!(changed_parameters(&before, &before), Bytes::new());
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_database_says_never_panics(said in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let mut looked_at = 0;
+        let _ = hear(&said, &mut looked_at);
+        prop_assert!(looked_at <= said.len());
+        let greeting = Bytes::from(said);
+        let _ = changed_parameters(&greeting, &greeting);
+    }
+}

@@ -1,0 +1,298 @@
+//! The way from a session to its database: a channel, a log-in with the credentials of the
+//! moment, and what is done where one of them fails.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{attempt, connection::Gateway, tunnels::Gate};
+use crate::{
+    machine::Nudge,
+    model::{Cause, DatabaseCredential, Generation, HostPort, Lease},
+    postgres::{self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters},
+    ssh::{ChannelStream, Closing},
+};
+
+/// A cancel request is answered by closing; a server that doesn't isn't waited for.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+/// Renewals one log-in asks for before it gives up: the credentials that the provider issues
+/// don't work. Another machine of the user that renews as fast stays below it, since each
+/// waits for the other's turn.
+const MAX_RENEWALS: u32 = 12;
+/// Pause between tries while the database server restarts.
+const RESTART_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the database says to a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It lets it in.
+    Taken,
+    /// It refuses this one.
+    Refused(Generation),
+    /// It could not be asked.
+    Unknown,
+}
+
+/// A connection on which the database waits for a query.
+pub(super) struct Reached {
+    pub(super) stream: MaybeTls<ChannelStream>,
+    pub(super) greeting: Bytes,
+    /// What would cancel a query on it.
+    pub(super) cancel: Option<CancelRequest>,
+    pub(super) tunnel: Closing,
+    /// Of the credential that it was logged in with.
+    pub(super) generation: Generation,
+}
+
+/// Why a client doesn't get its database.
+pub(super) enum Refused {
+    /// In our words.
+    Because(Cause),
+    /// In the database's own.
+    ByDatabase(Bytes),
+}
+
+// === impl Reached ===
+
+impl Reached {
+    fn new(logged_in: LoggedIn<ChannelStream>, tunnel: Closing, generation: Generation) -> Self {
+        Self {
+            stream: logged_in.stream,
+            greeting: logged_in.greeting,
+            cancel: logged_in.cancel,
+            tunnel,
+            generation,
+        }
+    }
+}
+
+impl From<Cause> for Refused {
+    fn from(cause: Cause) -> Self {
+        Self::Because(cause)
+    }
+}
+
+// === impl Gateway: upstream ===
+
+impl Gateway {
+    /// A channel to the database, held for while there is no tunnel.
+    pub(super) async fn reach(&self) -> Result<ChannelStream, Cause> {
+        let began = Instant::now();
+        let deadline = began + self.limits.connect_timeout;
+        loop {
+            self.wait_for_tunnel(began, deadline).await?;
+            let lease = self.lease(None, deadline).await?;
+            match self.channel(&lease.credential.server, deadline).await {
+                Ok(channel) => return Ok(channel),
+                Err(cause) => self.pause_after(cause, deadline).await?,
+            }
+        }
+    }
+
+    /// A log-in to the database with the credentials of the moment; with the next ones,
+    /// where the database refuses those.
+    pub(super) async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
+        let began = Instant::now();
+        let deadline = began + self.limits.connect_timeout;
+        let mut after = None;
+        let mut renewals = 0;
+        loop {
+            self.wait_for_tunnel(began, deadline).await?;
+            let lease = self.lease(after, deadline).await?;
+            let server = &lease.credential.server;
+            let channel = match self.channel(server, deadline).await {
+                Ok(channel) => channel,
+                Err(cause) => {
+                    self.pause_after(cause, deadline).await?;
+                    continue;
+                }
+            };
+            let tunnel = channel.closing();
+            let logging_in =
+                postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
+            let error = match timeout_at(deadline, logging_in).await {
+                Ok(Ok(logged_in)) => return Ok(Reached::new(logged_in, tunnel, lease.generation)),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(timed_out(began, None).into()),
+            };
+            match error.cause(server) {
+                cause @ Cause::DatabaseRefusedLogin { .. } => {
+                    renewals += 1;
+                    if renewals > MAX_RENEWALS {
+                        return Err(cause.into());
+                    }
+                    tracing::info!(session = %self.name, %cause, "asking for new credentials");
+                    if let Some(key) = &*self.key.borrow() {
+                        self.broker.database_refused(key, lease.generation);
+                    }
+                    after = Some(lease.generation);
+                }
+                // The connection that is kept ready takes no client's place.
+                _ if is_full(&error) && self.warm.give_back() => sleep(RESTART_PAUSE).await,
+                // A server that is starting or stopping, or a channel that broke, is another
+                // one in a moment.
+                cause if may_pass(&error) && Instant::now() + RESTART_PAUSE * 2 < deadline => {
+                    self.pause_after(cause, deadline).await?;
+                }
+                _ => {
+                    return Err(Refused::ByDatabase(
+                        error.error_response(server, &self.name),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// A log-in with what is at hand: where a renewal or a tunnel would have to be waited for,
+    /// or anything goes wrong, none.
+    pub(super) async fn log_in_ahead(&self, startup: &StartupParameters) -> Option<Reached> {
+        if *self.tunnels.gate().borrow() != Gate::Open {
+            return None;
+        }
+        let lease = self.current_lease()?;
+        let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+        let tunnel = channel.closing();
+        match postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup).await {
+            Ok(logged_in) => Some(Reached::new(logged_in, tunnel, lease.generation)),
+            Err(error) => {
+                tracing::debug!(session = %self.name, %error, "no connection ahead of need");
+                if is_full(&error) {
+                    self.warm.give_back();
+                }
+                None
+            }
+        }
+    }
+
+    /// The lease that a log-in would be made with now.
+    pub(super) fn current_lease(&self) -> Option<Arc<Lease<DatabaseCredential>>> {
+        let key = self.key.borrow().clone()?;
+        self.broker.current_database(&key)
+    }
+
+    async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
+        let mut gate = self.tunnels.gate();
+        if *gate.borrow_and_update() != Gate::Open {
+            // Full means that a nudge is on its way already.
+            let _ = self.nudges.try_send(Nudge::Client);
+        }
+        let decided = timeout_at(
+            deadline,
+            gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))),
+        );
+        let outcome = match decided.await {
+            Ok(Ok(gate)) => Some(gate.clone()),
+            Ok(Err(_)) => return Err(Cause::SessionClosing),
+            Err(_) => None,
+        };
+        match outcome {
+            Some(Gate::Refuse(cause)) => Err(cause),
+            Some(_) => Ok(()),
+            None => {
+                let because = match &*self.tunnels.gate().borrow() {
+                    Gate::Hold(cause) => cause.clone(),
+                    Gate::Open | Gate::Refuse(_) => None,
+                };
+                Err(timed_out(began, because))
+            }
+        }
+    }
+
+    async fn lease(
+        &self,
+        after: Option<Generation>,
+        deadline: Instant,
+    ) -> Result<Arc<Lease<DatabaseCredential>>, Cause> {
+        let key = self.key.borrow().clone();
+        let key = key.ok_or(Cause::Internal {
+            detail: "a tunnel is up, but the add-on isn't known".into(),
+        })?;
+        let began = Instant::now();
+        match timeout_at(deadline, self.broker.database(&key, after)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out(began, None)),
+        }
+    }
+
+    async fn channel(&self, server: &HostPort, deadline: Instant) -> Result<ChannelStream, Cause> {
+        let began = Instant::now();
+        match timeout_at(deadline, self.tunnels.channel(server)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(timed_out(began, None)),
+        }
+    }
+
+    /// Waits a moment after a failure that may pass; the cause itself where there is no time
+    /// left, or where waiting is no use.
+    async fn pause_after(&self, cause: Cause, deadline: Instant) -> Result<(), Cause> {
+        match cause {
+            Cause::TunnelLost { .. } => {}
+            Cause::DatabaseUnreachable { .. } | Cause::DatabaseRefused { .. } => {}
+            other => return Err(other),
+        }
+        let pause = RESTART_PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
+        if Instant::now() + pause >= deadline {
+            return Err(cause);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Whether the database takes the credential that is held. One that it refuses has been
+    /// taken away by somebody, and isn't replaced before a client or the user asks for it.
+    pub(super) async fn check_credential(&self) -> Verdict {
+        let checking = async {
+            let lease = self.current_lease()?;
+            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            let outcome = attempt::prove(channel, &self.upstream_tls, &lease.credential).await;
+            match outcome {
+                Ok(()) => Some(Verdict::Taken),
+                Err(error) => match error.cause(&lease.credential.server) {
+                    Cause::DatabaseRefusedLogin { .. } => Some(Verdict::Refused(lease.generation)),
+                    _ => None,
+                },
+            }
+        };
+        let verdict = timeout(self.limits.connect_timeout, checking).await;
+        verdict.ok().flatten().unwrap_or(Verdict::Unknown)
+    }
+
+    pub(super) async fn cancel(&self, request: &CancelRequest) {
+        let forwarding = async {
+            let lease = self.current_lease()?;
+            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            let request = self.cancels.translate(request);
+            postgres::forward_cancel(channel, &request).await.ok()
+        };
+        match timeout(CANCEL_LIMIT, forwarding).await {
+            Ok(Some(())) => {}
+            _ => tracing::info!(session = %self.name, "a cancel request could not be passed on"),
+        }
+    }
+}
+
+/// Whether the same log-in may succeed in a moment: the server is starting up or shutting
+/// down (57P03), ended the log-in itself (57P01, 57P02), or the channel was lost.
+fn may_pass(error: &LoginError) -> bool {
+    match error {
+        LoginError::Refused(refusal) => {
+            matches!(refusal.sqlstate(), "57P01" | "57P02" | "57P03")
+        }
+        LoginError::Lost(_) => true,
+        LoginError::Tls(_) | LoginError::Protocol(_) => false,
+    }
+}
+
+/// Whether the server, or the role, has all the connections that it may have.
+fn is_full(error: &LoginError) -> bool {
+    matches!(error, LoginError::Refused(refusal) if refusal.sqlstate() == "53300")
+}
+
+fn timed_out(began: Instant, because: Option<Cause>) -> Cause {
+    Cause::HoldTimeout {
+        waited: began.elapsed(),
+        because: because.map(Box::new),
+    }
+}

@@ -1,0 +1,307 @@
+//! Connections kept ready: logged in to the database ahead of need, each with exactly the
+//! parameters that a client has asked for lately, and given to the next client that asks
+//! for the same. Used once.
+//!
+//! A client must see no difference but speed. So one is let go of as soon as a log-in made
+//! now might differ from it: when the credential changes, when the database says anything
+//! at all on it (that a setting changed, that it ends), when a client has changed settings
+//! that log-ins begin with, and after [`IDLE_LIMIT`] in any case. That the database has not
+//! ended it meanwhile is proved when it is handed over, see
+//! [`handover`](super::handover).
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::{oneshot, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Counters, connection::Gateway, upstream::Reached};
+use crate::{
+    clock::{Clock, Moment},
+    credential::DatabaseLease,
+    model::Generation,
+    postgres::StartupParameters,
+};
+
+/// How long one is kept. Settings of roles and databases that are changed elsewhere take
+/// this long to reach every new client; the database's connections are few.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// What logging in ahead of need may take.
+const LOGIN_LIMIT: Duration = Duration::from_secs(15);
+/// How long none is kept after the database had no connection left.
+const FULL_FOR: Duration = Duration::from_secs(60);
+/// What saying goodbye may take.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
+/// The connections that a session keeps ready.
+pub(super) struct Warm {
+    limit: usize,
+    shelf: Mutex<Shelf>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// The oldest first.
+    kept: Vec<Kept>,
+    next: u64,
+    full_until: Option<Instant>,
+    closed: bool,
+}
+
+struct Kept {
+    id: u64,
+    startup: StartupParameters,
+    /// `None` while it is being made.
+    ready: Option<Ready>,
+}
+
+struct Ready {
+    generation: Generation,
+    since: Moment,
+    /// Asks the task that holds it; dropped, that lets go.
+    claim: oneshot::Sender<oneshot::Sender<Reached>>,
+}
+
+// === impl Warm ===
+
+impl Warm {
+    /// Keeps at most `limit`.
+    pub(super) fn new(limit: u32, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limit as usize,
+            shelf: Mutex::default(),
+            counters,
+        })
+    }
+
+    /// The connection that is ready for these parameters, where it was logged in with this
+    /// credential.
+    pub(super) async fn take(
+        &self,
+        startup: &StartupParameters,
+        generation: Generation,
+    ) -> Option<Reached> {
+        let ready = {
+            let mut shelf = self.shelf();
+            let place = shelf
+                .kept
+                .iter()
+                .position(|kept| kept.ready.is_some() && kept.startup == *startup)?;
+            let kept = shelf.kept.remove(place);
+            self.count(&shelf);
+            kept.ready?
+        };
+        // Its own timer stands still while the machine sleeps.
+        if ready.generation != generation || ready.since.elapsed() >= IDLE_LIMIT {
+            return None;
+        }
+        let (give, given) = oneshot::channel();
+        ready.claim.send(give).ok()?;
+        given.await.ok()
+    }
+
+    /// Lets go of all: a log-in made now would begin with other settings.
+    pub(super) fn clear(&self) {
+        let mut shelf = self.shelf();
+        shelf.kept.clear();
+        self.count(&shelf);
+    }
+
+    /// Lets go of all, and keeps none for a while: the database has no connection left.
+    /// Answers whether there were any.
+    pub(super) fn give_back(&self) -> bool {
+        let mut shelf = self.shelf();
+        shelf.full_until = Some(Instant::now() + FULL_FOR);
+        let had_any = shelf.kept.iter().any(|kept| kept.ready.is_some());
+        shelf.kept.clear();
+        self.count(&shelf);
+        had_any
+    }
+
+    /// Lets go of all, for good.
+    pub(super) fn close(&self) {
+        self.shelf().closed = true;
+        self.clear();
+    }
+
+    /// A place for a connection with these parameters, where there is to be one.
+    fn reserve(&self, startup: &StartupParameters) -> Option<u64> {
+        let mut shelf = self.shelf();
+        let is_full = shelf.full_until.is_some_and(|until| until > Instant::now());
+        let is_known = shelf.kept.iter().any(|kept| kept.startup == *startup);
+        if shelf.closed || is_full || is_known || self.limit == 0 || startup.is_replication() {
+            return None;
+        }
+        if shelf.kept.len() >= self.limit {
+            shelf.kept.remove(0);
+            self.count(&shelf);
+        }
+        let id = shelf.next;
+        shelf.next += 1;
+        shelf.kept.push(Kept {
+            id,
+            startup: startup.clone(),
+            ready: None,
+        });
+        Some(id)
+    }
+
+    /// Puts a connection in its place, unless that has been taken away.
+    fn put(
+        &self,
+        id: u64,
+        generation: Generation,
+    ) -> Option<oneshot::Receiver<oneshot::Sender<Reached>>> {
+        let (claim, claimed) = oneshot::channel();
+        let mut shelf = self.shelf();
+        let kept = shelf.kept.iter_mut().find(|kept| kept.id == id)?;
+        kept.ready = Some(Ready {
+            generation,
+            since: Clock::now(),
+            claim,
+        });
+        self.count(&shelf);
+        Some(claimed)
+    }
+
+    fn remove(&self, id: u64) {
+        let mut shelf = self.shelf();
+        shelf.kept.retain(|kept| kept.id != id);
+        self.count(&shelf);
+    }
+
+    fn count(&self, shelf: &Shelf) {
+        let ready = shelf.kept.iter().filter(|kept| kept.ready.is_some());
+        self.counters.set_warm(ready.count() as u64);
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has a connection ready for the next client that asks for the same, in the background.
+pub(super) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
+    let Some(id) = gateway.warm.reserve(startup) else {
+        return;
+    };
+    let (gateway, startup) = (Arc::clone(gateway), startup.clone());
+    tokio::spawn(async move {
+        let warm = Arc::clone(&gateway.warm);
+        let lease = gateway
+            .key
+            .borrow()
+            .as_ref()
+            .map(|key| gateway.broker.watch_database(key));
+        let reached = timeout(LOGIN_LIMIT, gateway.log_in_ahead(&startup)).await;
+        // What is kept doesn't keep the session.
+        drop(gateway);
+        if let (Ok(Some(reached)), Some(lease)) = (reached, lease)
+            && let Some(claimed) = warm.put(id, reached.generation)
+        {
+            keep(reached, claimed, lease, || warm.remove(id)).await;
+        }
+        warm.remove(id);
+    });
+}
+
+/// Holds a connection until it is claimed or no longer what a log-in would give.
+async fn keep(
+    mut reached: Reached,
+    claimed: oneshot::Receiver<oneshot::Sender<Reached>>,
+    mut lease: watch::Receiver<Option<DatabaseLease>>,
+    let_go: impl FnOnce(),
+) {
+    let generation = reached.generation;
+    let tunnel = reached.tunnel.clone();
+    let renewed = lease.wait_for(|lease| {
+        lease
+            .as_ref()
+            .is_none_or(|lease| lease.generation != generation)
+    });
+    let mut byte = [0];
+    let give = tokio::select! {
+        biased;
+        // Nothing is expected of it.
+        _ = reached.stream.read(&mut byte) => None,
+        claimed = claimed => claimed.ok(),
+        _ = tunnel.closed() => None,
+        _ = renewed => None,
+        () = sleep(IDLE_LIMIT) => None,
+    };
+    let unused = match give {
+        Some(give) => give.send(reached).err(),
+        None => Some(reached),
+    };
+    let_go();
+    if let Some(mut unused) = unused {
+        let _ = timeout(FAREWELL_LIMIT, async {
+            // Terminate, so that the server's log doesn't speak of a lost client.
+            unused.stream.write_all(b"X\0\0\0\x04").await?;
+            unused.stream.shutdown().await
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn startup(name: &'static str) -> StartupParameters {
+        StartupParameters::new([("user", "u"), ("application_name", name)]).unwrap()
+    }
+
+    fn warm(limit: u32) -> (Arc<Warm>, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        (Warm::new(limit, Arc::clone(&counters)), counters)
+    }
+
+    #[tokio::test]
+    async fn one_for_each_set_of_parameters_and_the_oldest_gives_way() {
+        let (warm, counters) = warm(2);
+        let first = warm.reserve(&startup("a")).unwrap();
+        assert_eq!(warm.reserve(&startup("a")), None);
+        let second = warm.reserve(&startup("b")).unwrap();
+        let mut claimed = warm.put(first, Generation(1)).unwrap();
+        assert_eq!(counters.warm(), 1);
+        assert!(warm.reserve(&startup("c")).is_some());
+        assert_eq!(counters.warm(), 0);
+        // Whoever holds it lets go.
+        assert!(claimed.try_recv().is_err());
+        assert!(warm.put(first, Generation(1)).is_none());
+        assert!(warm.put(second, Generation(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn none_with_other_parameters_or_an_older_credential() {
+        let (warm, counters) = warm(1);
+        let id = warm.reserve(&startup("a")).unwrap();
+        assert!(warm.take(&startup("a"), Generation(1)).await.is_none());
+        let mut claimed = warm.put(id, Generation(1)).unwrap();
+        assert!(warm.take(&startup("b"), Generation(1)).await.is_none());
+        assert!(claimed.try_recv().is_err());
+        assert_eq!(counters.warm(), 1);
+        assert!(warm.take(&startup("a"), Generation(2)).await.is_none());
+        assert_eq!(counters.warm(), 0);
+    }
+
+    #[tokio::test]
+    async fn none_where_none_is_to_be_or_the_database_is_full() {
+        let (off, _) = warm(0);
+        assert_eq!(off.reserve(&startup("a")), None);
+        let (warm, _) = warm(1);
+        let replication = StartupParameters::new([("replication", "database")]).unwrap();
+        assert_eq!(warm.reserve(&replication), None);
+        let id = warm.reserve(&startup("a")).unwrap();
+        assert!(!warm.give_back());
+        assert!(warm.put(id, Generation(1)).is_none());
+        assert_eq!(warm.reserve(&startup("a")), None);
+    }
+}

@@ -1,0 +1,407 @@
+//! Connections that are kept ready: nobody sees a difference but speed, and none is kept
+//! that a log-in of the moment would differ from.
+
+use std::time::Instant;
+
+use borealis_tests::{
+    harness::{
+        Desk, PATIENCE,
+        wire::{self, Message, Wire},
+    },
+    sandbox::{BastionAction, Options},
+};
+
+/// The administrator's view of the add-on's database, past everything.
+struct Admin {
+    client: tokio_postgres::Client,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    fn new(desk: &Desk) -> Self {
+        let client = desk.sandbox.block_on(async {
+            let config = desk.sandbox.admin_config("sushi").await.unwrap();
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        Self { client }
+    }
+
+    fn ask(&self, sql: &str, desk: &Desk) -> String {
+        let rows = desk.sandbox.block_on(self.client.simple_query(sql));
+        let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let row = rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        row.unwrap_or_default()
+    }
+
+    /// The process ids of a role's connections, in order.
+    fn connections(&self, role: &str, desk: &Desk) -> String {
+        let sql = format!(
+            "select string_agg(pid::text, ' ' order by pid) from pg_stat_activity where usename = '{role}'"
+        );
+        self.ask(&sql, desk)
+    }
+
+    /// Waits until a role's connections are as wanted.
+    #[track_caller]
+    fn wait_for(&self, role: &str, desk: &Desk, wanted: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        loop {
+            let found = self.connections(role, desk);
+            if wanted(&found) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "connections: {found}");
+            self.ask("select pg_sleep(0.02)", desk);
+        }
+    }
+}
+
+/// Waits until `show` says that so many connections are kept ready.
+#[track_caller]
+fn wait_for_ready(session: &str, ready: u32, desk: &Desk) {
+    let wanted = format!(", {ready} kept ready");
+    let began = Instant::now();
+    loop {
+        let shown = desk.ctl_ok(&["show", session]);
+        let as_wanted = match ready {
+            0 => !shown.contains("kept ready"),
+            _ => shown.contains(&wanted),
+        };
+        if as_wanted {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{shown}");
+    }
+}
+
+/// All that a connection can find out of itself, but its process and its times.
+const EVERYTHING: &str = "select to_jsonb(a) - '{pid,client_port,backend_start,xact_start,query_start,state_change,backend_xmin}'::text[]
+      || (select jsonb_object_agg(name, to_jsonb(s) - 'name') from pg_settings s)
+      || (select to_jsonb(t) - 'pid' from pg_stat_ssl t where t.pid = a.pid)
+      || jsonb_build_object('user', user, 'session user', session_user, 'database', current_database(),
+          'locks', (select count(*) from pg_locks where pid = a.pid and locktype <> 'virtualxid'),
+          'prepared', (select count(*) from pg_prepared_statements),
+          'cursors', (select count(*) from pg_cursors),
+          'channels', (select count(*) from pg_listening_channels()))
+    from pg_stat_activity a where pid = pg_backend_pid()";
+
+/// What stands in a greeting but the key, and the key.
+fn without_key(greeting: Vec<Message>) -> (Vec<Message>, Vec<u8>) {
+    let key = greeting.iter().find(|message| message.tag == b'K');
+    let key = key.expect("a key").body.clone();
+    let rest = greeting.into_iter().filter(|message| message.tag != b'K');
+    (rest.collect(), key)
+}
+
+#[test]
+fn a_client_sees_no_difference_but_speed() {
+    let desk = Desk::new();
+    desk.open(&["sushi"]);
+    let dir = desk.socket_dir("sushi");
+    let admin = Admin::new(&desk);
+    let user = ("user", "sushi");
+    for parameters in [
+        vec![user],
+        vec![user, ("application_name", "a report"), ("database", "d4f0")],
+        vec![
+            user,
+            (
+                "options",
+                "-c work_mem=123kB -c search_path=elsewhere -c geqo=off",
+            ),
+        ],
+        vec![
+            user,
+            ("client_encoding", "LATIN1"),
+            ("DateStyle", "German"),
+            ("TimeZone", "Asia/Tokyo"),
+            ("extra_float_digits", "1"),
+            ("statement_timeout", "40s"),
+        ],
+    ] {
+        let (mut cold, cold_greeting) = Wire::log_in(&dir, &parameters);
+        let cold_sees = cold.ask(EVERYTHING);
+        wait_for_ready("sushi", 1, &desk);
+        let before = admin.ask("select clock_timestamp()", &desk);
+        let (mut warm, warm_greeting) = Wire::log_in(&dir, &parameters);
+        let warm_sees = warm.ask(EVERYTHING);
+        let was_ready = format!(
+            "select backend_start < '{before}' from pg_stat_activity where pid = pg_backend_pid()"
+        );
+        assert_eq!(warm.ask(&was_ready), "t", "{parameters:?}");
+        let (cold_says, cold_key) = without_key(cold_greeting);
+        let (warm_says, warm_key) = without_key(warm_greeting);
+        assert_eq!(cold_says, warm_says);
+        assert_eq!(cold_sees, warm_sees, "{parameters:?}");
+        assert_ne!(cold_key, warm_key);
+
+        // It is used once, and its key is its own.
+        warm.send(&wire::query("select pg_sleep(600)")).unwrap();
+        admin_waits_for_sleep(&admin, &desk);
+        Wire::connect(&dir).send(&wire::cancel(&warm_key)).unwrap();
+        let told = warm.until(b'Z').unwrap();
+        let error = told.iter().find(|message| message.tag == b'E').unwrap();
+        assert_eq!(error.field(b'C').as_deref(), Some("57014"));
+    }
+    desk.leave();
+}
+
+fn admin_waits_for_sleep(admin: &Admin, desk: &Desk) {
+    let sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'";
+    let began = Instant::now();
+    while admin.ask(sleeping, desk) == "0" {
+        assert!(began.elapsed() < PATIENCE);
+    }
+}
+
+/// A client that has a connection that was ready, once it is.
+fn begin(desk: &Desk, parameters: &[(&str, &str)]) -> Wire {
+    wait_for_ready("sushi-rw", 1, desk);
+    let (wire, greeting) = Wire::log_in(&desk.socket_dir("sushi-rw"), parameters);
+    assert_eq!(greeting.last().unwrap().tag, b'Z');
+    wire
+}
+
+#[test]
+fn whatever_a_client_begins_with_is_answered_as_ever() {
+    let desk = Desk::new();
+    desk.open(&["sushi", "-w"]);
+    let dir = desk.socket_dir("sushi-rw");
+    let parameters = [("user", "sushi-rw")];
+    let (mut cold, _) = Wire::log_in(&dir, &parameters);
+    cold.send(&wire::query("create table copied (a int)"))
+        .unwrap();
+    cold.until(b'Z').unwrap();
+
+    let tags = |messages: &[Message]| -> String {
+        messages
+            .iter()
+            .map(|message| char::from(message.tag))
+            .collect()
+    };
+    let extended = |sql: &str| {
+        [
+            wire::message(b'P', &[b"\0", sql.as_bytes(), b"\0\0\0"].concat()),
+            wire::message(b'B', &[0; 8]),
+            wire::message(b'E', &[0; 5]),
+        ]
+        .concat()
+    };
+    let sync = wire::message(b'S', b"");
+    let copy = [
+        wire::query("copy copied from stdin"),
+        wire::message(b'd', b"7\n"),
+        wire::message(b'c', b""),
+    ]
+    .concat();
+    let pipeline = [
+        extended("select 1"),
+        sync.clone(),
+        extended("select nonsense"),
+        extended("select 2"),
+        sync.clone(),
+        wire::query("select 3; select 4"),
+    ]
+    .concat();
+    // Sync alone, a pipeline with an error in it, rows to be copied, and without a pause
+    // after the packet that logs in.
+    for (asked, answer) in [
+        (sync, vec!["Z"]),
+        (wire::query(""), vec!["IZ"]),
+        (copy, vec!["GCZ"]),
+        (pipeline, vec!["12DCZ", "1EZ", "TDCTDCZ"]),
+    ] {
+        let answer: Vec<_> = answer
+            .into_iter()
+            .map(|tags| tags.replace("1EZ", "EZ"))
+            .collect();
+        let mut client = begin(&desk, &parameters);
+        client.send(&asked).unwrap();
+        for wanted in &answer {
+            assert_eq!(&tags(&client.until(b'Z').unwrap()), wanted);
+        }
+        assert_eq!(client.ask("select 'more'"), "more");
+
+        wait_for_ready("sushi-rw", 1, &desk);
+        let mut hasty = Wire::connect(&dir);
+        hasty
+            .send(&[wire::startup(&parameters), asked].concat())
+            .unwrap();
+        hasty.until(b'Z').unwrap();
+        for wanted in &answer {
+            assert_eq!(&tags(&hasty.until(b'Z').unwrap()), wanted);
+        }
+    }
+    assert_eq!(cold.ask("select count(*) from copied"), "2");
+
+    // Who leaves at once, with a word and without.
+    let mut polite = begin(&desk, &parameters);
+    polite.send(&wire::message(b'X', b"")).unwrap();
+    assert_eq!(polite.rest(), []);
+    drop(begin(&desk, &parameters));
+    desk.leave();
+}
+
+#[test]
+fn what_is_kept_ready_goes_where_a_log_in_would_differ() {
+    let desk = Desk::new();
+    desk.open(&["sushi", "-w"]);
+    let dir = desk.socket_dir("sushi-rw");
+    let admin = Admin::new(&desk);
+    let parameters = [("user", "sushi-rw")];
+    let (mut client, _) = Wire::log_in(&dir, &parameters);
+    let role = client.ask("select user");
+    let own = client.ask("select pg_backend_pid()");
+    let kept = || {
+        wait_for_ready("sushi-rw", 1, &desk);
+        // One that has just been left may take its time to end.
+        admin.wait_for(&role, &desk, |pids| pids.split(' ').count() == 2);
+        let pids = admin.connections(&role, &desk);
+        let mut others = pids.split(' ').filter(|pid| *pid != own);
+        others
+            .next()
+            .expect("one beside the client's own")
+            .to_owned()
+    };
+    // A rotation.
+    let before = kept();
+    desk.ctl_ok(&["rotate", "sushi-rw"]);
+    admin.wait_for(&role, &desk, |pids| !pids.contains(&before));
+    wait_for_ready("sushi-rw", 0, &desk);
+
+    // A setting that log-ins begin with, once its transaction has ended.
+    drop(Wire::log_in(&dir, &parameters));
+    wait_for_ready("sushi-rw", 1, &desk);
+    for sql in ["begin", "alter role current_user set work_mem = '77kB'"] {
+        client.send(&wire::query(sql)).unwrap();
+        client.until(b'Z').unwrap();
+    }
+    wait_for_ready("sushi-rw", 1, &desk);
+    client.send(&wire::query("commit")).unwrap();
+    client.until(b'Z').unwrap();
+    let (mut next, _) = Wire::log_in(&dir, &parameters);
+    assert_eq!(next.ask("show work_mem"), "77kB");
+    drop(next);
+
+    // An end by the database.
+    let before = kept();
+    admin.ask(&format!("select pg_terminate_backend({before})"), &desk);
+    wait_for_ready("sushi-rw", 0, &desk);
+
+    // Too few connections: no client is refused for the sake of one that is kept ready.
+    drop(Wire::log_in(&dir, &parameters));
+    kept();
+    admin.ask(&format!("alter role {role} connection limit 2"), &desk);
+    let other = [("user", "sushi-rw"), ("application_name", "other")];
+    let (mut second, _) = Wire::log_in(&dir, &other);
+    assert_eq!(second.ask("select 1"), "1");
+    wait_for_ready("sushi-rw", 0, &desk);
+
+    // An admin's reset, after which new credentials are asked for by the next client.
+    desk.sandbox
+        .block_on(desk.sandbox.faults().reset_users("sushi"))
+        .unwrap();
+    assert_eq!(admin.connections(&role, &desk), "");
+
+    // Nothing is left after the end.
+    drop(Wire::log_in(&dir, &parameters));
+    desk.ctl_ok(&["close", "sushi-rw"]);
+    admin.wait_for(&role, &desk, str::is_empty);
+    desk.leave();
+}
+
+#[test]
+fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
+    let desk = Desk::new();
+    desk.open(&["sushi", "-w"]);
+    let dir = desk.socket_dir("sushi-rw");
+    let admin = Admin::new(&desk);
+    let parameters = [("user", "sushi-rw")];
+    let (mut cold, _) = Wire::log_in(&dir, &parameters);
+    cold.send(&wire::query("create table once (a int)"))
+        .unwrap();
+    cold.until(b'Z').unwrap();
+    let own = cold.ask("select pg_backend_pid()");
+    let role = cold.ask("select user");
+    wait_for_ready("sushi-rw", 1, &desk);
+    let act = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().bastion(action))
+            .unwrap();
+    };
+
+    // Nobody hears that it has ended before the line speaks again.
+    act(BastionAction::Freeze);
+    admin.ask(
+        &format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}' and pid <> {own}"),
+        &desk,
+    );
+    let (mut client, greeting) = Wire::log_in(&dir, &parameters);
+    let (_, key) = without_key(greeting);
+    client
+        .send(&wire::query("insert into once values (1) returning a"))
+        .unwrap();
+    act(BastionAction::Thaw);
+    let said = client.until(b'Z').unwrap();
+    let tags: String = said.iter().map(|message| char::from(message.tag)).collect();
+    assert_eq!(tags, "TDCZ", "{said:?}");
+    assert_eq!(cold.ask("select count(*) from once"), "1");
+    // Its key is another one's, and cancels all the same.
+    client.send(&wire::query("select pg_sleep(600)")).unwrap();
+    admin_waits_for_sleep(&admin, &desk);
+    Wire::connect(&dir).send(&wire::cancel(&key)).unwrap();
+    let told = client.until(b'Z').unwrap();
+    let error = told.iter().find(|message| message.tag == b'E').unwrap();
+    assert_eq!(error.field(b'C').as_deref(), Some("57014"));
+
+    // A line that breaks may have carried the question: that is said, and it isn't asked
+    // again.
+    wait_for_ready("sushi-rw", 1, &desk);
+    act(BastionAction::Freeze);
+    let (mut client, _) = Wire::log_in(&dir, &parameters);
+    client
+        .send(&wire::query("insert into once values (2)"))
+        .unwrap();
+    // Meanwhile it is on its way, as a rule.
+    desk.ctl_ok(&["show", "sushi-rw"]);
+    act(BastionAction::Cut);
+    act(BastionAction::Thaw);
+    let told = client.read().unwrap();
+    let done = || admin.ask("select count(*) from once where a = 2", &desk);
+    match told.tag {
+        b'C' => assert_eq!(done(), "1", "it was asked on another line"),
+        _ => {
+            assert_eq!(told.field(b'C').as_deref(), Some("57P01"), "{told:?}");
+            assert_eq!(client.rest(), []);
+            assert!(["0", "1"].contains(&done().as_str()));
+        }
+    }
+    desk.leave();
+}
+
+#[test]
+fn none_is_kept_where_none_is_wanted() {
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.write_config("warm_connections = 0\n");
+    desk.start_daemon();
+    desk.open(&["sushi"]);
+    let admin = Admin::new(&desk);
+    let (mut client, _) = Wire::log_in(&desk.socket_dir("sushi"), &[("user", "sushi")]);
+    let role = client.ask("select user");
+    let own = client.ask("select pg_backend_pid()");
+    for _ in 0..3 {
+        let (mut other, _) = Wire::log_in(&desk.socket_dir("sushi"), &[("user", "sushi")]);
+        assert_eq!(other.ask("select 1"), "1");
+        other.send(&wire::message(b'X', b"")).unwrap();
+        other.rest();
+        admin.wait_for(&role, &desk, |pids| pids == own);
+    }
+    assert!(!desk.ctl_ok(&["show", "sushi"]).contains("kept ready"));
+    desk.leave();
+}
