@@ -14,6 +14,7 @@ pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod model;
+pub mod network;
 pub mod notify;
 pub mod port;
 pub mod postgres;

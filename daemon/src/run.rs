@@ -22,7 +22,7 @@ use crate::{
     credential::{Broker, SignIn},
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics, notify,
+    metrics, network, notify,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
@@ -91,6 +91,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         broker: Arc::clone(&broker),
         journal: journal.clone(),
         limits: supervisor::limits(&config),
+        network: network::watch(),
         upstream_tls: upstream_tls.clone(),
         local_tls: {
             let tls = state.tls.clone();

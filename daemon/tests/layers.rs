@@ -12,6 +12,7 @@ use std::{
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
     &["model", "clock", "port", "notify", "log"],
+    &["network"],
     &["journal"],
     &["ssh", "postgres", "provider", "state", "machine", "config"],
     &["credential"],

@@ -37,6 +37,8 @@ pub struct Environment {
     pub journal: Journal,
     /// The config's limits.
     pub limits: Limits,
+    /// Grows when the network has changed, or the machine has woken up.
+    pub network: watch::Receiver<u64>,
     /// TLS to the database.
     pub upstream_tls: UpstreamTls,
     /// TLS for local clients, asked for at each connection: its certificate is renewed.
@@ -240,6 +242,8 @@ impl Driver {
         let mut lost = self.tunnels.lost();
         let mut steps = self.step.subscribe();
         let mut token = self.environment.broker.token_changed();
+        let mut network = self.environment.network.clone();
+        network.mark_unchanged();
         loop {
             self.publish();
             let pause = self.pause();
@@ -265,6 +269,10 @@ impl Driver {
                 }
                 Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
                 Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
+                Ok(()) = network.changed() => {
+                    self.tunnels.probe();
+                    Event::Nudged(Nudge::Network)
+                }
                 () = renewed(&mut self.lease) => {
                     self.tell_of_rotation();
                     continue;
@@ -307,7 +315,9 @@ impl Driver {
 
     fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
         self.concluded += 1;
-        self.gateway.counters.attempted(&outcome);
+        if !matches!(outcome, Err(Cause::NoNetwork)) {
+            self.gateway.counters.attempted(&outcome);
+        }
         let name = &self.spec.name;
         let journal = &self.environment.journal;
         let (event, answer) = match outcome {
@@ -322,8 +332,11 @@ impl Driver {
                 (Event::AttemptSucceeded, Ok(()))
             }
             Err(cause) => {
-                tracing::warn!(session = %name, %cause, "attempt failed");
-                journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                // That there still is no network is no news.
+                if cause != Cause::NoNetwork || self.life.last_error() != Some(&cause) {
+                    tracing::warn!(session = %name, %cause, "attempt failed");
+                    journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                }
                 if renew == Renew::Everything {
                     self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
                 }
@@ -406,11 +419,14 @@ impl Driver {
         let phase = self.life.phase();
         let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
         let step = match self.life.retry_at() {
-            Some(at) => format!(
+            Some(_) if self.life.last_error() == Some(&Cause::NoNetwork) => {
+                "waiting for a network".to_owned()
+            }
+            Some(at) if !self.life.is_attempting() => format!(
                 "next attempt in {} s",
                 at.since(Clock::now()).as_secs_f64().ceil()
             ),
-            None => self.step.borrow().clone(),
+            Some(_) | None => self.step.borrow().clone(),
         };
         self.status.send_if_modified(|status| {
             let since = if status.phase == phase {
