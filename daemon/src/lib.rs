@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod credential;
+pub mod descriptors;
 pub mod doctor;
 pub mod journal;
 pub mod log;

@@ -20,6 +20,7 @@ use crate::{
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
     credential::{Broker, SignIn},
+    descriptors,
     doctor::Doctor,
     journal::{Journal, Kind},
     metrics, network, notify,
@@ -65,6 +66,7 @@ pub enum StartError {
 /// # Errors
 /// Why it can't start. Once it runs it ends well.
 pub async fn run(settings: Settings) -> Result<(), StartError> {
+    descriptors::raise();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let config = Config::load(&settings.config_file)?;
     let paths = &settings.paths;

@@ -11,7 +11,7 @@ use std::{
 
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
-    &["model", "clock", "port", "notify", "log"],
+    &["model", "clock", "port", "notify", "log", "descriptors"],
     &["network"],
     &["journal"],
     &["ssh", "postgres", "provider", "state", "machine", "config"],
