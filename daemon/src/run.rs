@@ -21,9 +21,10 @@ use crate::{
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
     credential::{Broker, SignIn},
+    descriptors,
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics, notify,
+    metrics, network, notify,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
@@ -85,6 +86,7 @@ impl StartError {
 /// # Errors
 /// Why it can't start. Once it runs it ends well.
 pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), StartError> {
+    descriptors::raise();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let config = Config::load(&settings.config_file)?;
     let paths = &settings.paths;
@@ -111,6 +113,7 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
         broker: Arc::clone(&broker),
         journal: journal.clone(),
         limits: supervisor::limits(&config),
+        network: network::watch(),
         upstream_tls: upstream_tls.clone(),
         local_tls: {
             let tls = state.tls.clone();

@@ -11,8 +11,9 @@ use std::{
 
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
-    &["model", "clock", "port", "notify", "log"],
-    &["journal", "activation"],
+    &["model", "clock", "port", "notify", "log", "descriptors"],
+    &["network", "activation"],
+    &["journal"],
     &["ssh", "postgres", "provider", "state", "machine", "config"],
     &["credential"],
     &["session"],

@@ -9,6 +9,8 @@ use tokio::{
     process::Command,
 };
 
+use crate::descriptors;
+
 const LONGEST_OUTPUT: u64 = 64 << 10;
 /// The Heroku CLI takes a second or two, more when it updates itself first.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -27,15 +29,16 @@ async fn run_within(line: &str, limit: Duration) -> Result<SecretString, String>
     let words = shlex::split(line).ok_or("has a quote that is never closed")?;
     let (program, arguments) = words.split_first().ok_or("is empty")?;
     let failed = |what: String| format!("({program}) {what}");
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Its own group, so that its time limit also ends what it started.
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    let mut child = descriptors::for_child(|| command.spawn())
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => failed("isn't there; borealisd's PATH may be shorter than your shell's: give the whole path".into()),
             _ => failed(format!("can't be started: {error}")),

@@ -75,7 +75,8 @@ pub enum Renew {
 /// What the driver has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Begin an attempt; its end comes back as an event.
+    /// Begin an attempt; its end comes back as an event. It takes the place of one that is
+    /// under way.
     Attempt(Renew),
 }
 
@@ -87,11 +88,16 @@ pub struct Life {
     backoff: Backoff,
     last_error: Option<Cause>,
     attempting: bool,
+    attempt_began: Moment,
+    /// What the attempt under way, or the last one, asks for anew.
+    renewing: Renew,
     /// A rotation that arrived during an attempt.
     rotation_pending: bool,
     /// A new lease was tried already for the refusal at hand.
     renewed: bool,
     retry_at: Option<Moment>,
+    /// When the network last changed, or the machine woke up.
+    network_changed: Option<Moment>,
     last_attempt_ended: Moment,
     was_up: bool,
 }
@@ -103,6 +109,14 @@ impl Life {
     pub const STABLE_AFTER: Duration = Duration::from_secs(30);
     /// Wait after a refusal that the provider needs minutes to lift (403, 422, 423).
     pub const SLOW: Duration = Duration::from_secs(120);
+    /// How often it is looked whether there is a network again, where nothing tells.
+    pub const NO_NETWORK_PAUSE: Duration = Duration::from_secs(10);
+    /// A tunnel that is lost so soon after a change of the network is lost by it: the new
+    /// way is tried at once.
+    pub const BLAMES_NETWORK: Duration = Duration::from_secs(15);
+    /// An attempt older than this when the network changes may be waiting for an answer that
+    /// went to the old address. A younger one gets this much: networks change in bursts.
+    pub const PROMPT: Duration = Duration::from_secs(3);
     /// A client cuts a short wait no shorter than this after the attempt before.
     pub const CLIENT_PAUSE: Duration = Duration::from_secs(1);
     /// The same for slow waits: a connection pool in a retry loop must not hammer the API.
@@ -116,9 +130,12 @@ impl Life {
             backoff: Backoff::new(),
             last_error: None,
             attempting: true,
+            attempt_began: now,
+            renewing: Renew::Nothing,
             rotation_pending: false,
             renewed: false,
             retry_at: None,
+            network_changed: None,
             last_attempt_ended: now,
             was_up: false,
         };
@@ -139,14 +156,14 @@ impl Life {
                 self.rotation_pending = true;
                 None
             }
-            Event::RotationDue => Some(self.attempt(Renew::Everything)),
+            Event::RotationDue => Some(self.attempt(Renew::Everything, now)),
             Event::Close => {
                 self.enter(Phase::Closing, now);
                 self.retry_at = None;
                 None
             }
-            Event::Tick if self.retry_at.is_some_and(|at| at <= now) && !self.attempting => {
-                Some(self.attempt(Renew::Nothing))
+            Event::Tick if self.retry_at.is_some_and(|at| at <= now) => {
+                Some(self.attempt(Renew::Nothing, now))
             }
             Event::Tick => None,
         }
@@ -172,7 +189,8 @@ impl Life {
         self.attempting
     }
 
-    /// When the next attempt begins by itself.
+    /// When the next attempt begins by itself, in the place of one under way where there is
+    /// one.
     pub fn retry_at(&self) -> Option<Moment> {
         self.retry_at
     }
@@ -185,7 +203,7 @@ impl Life {
         if self.phase != Phase::Up {
             self.enter(Phase::Up, now);
         }
-        self.pending_rotation()
+        self.pending_rotation(now)
     }
 
     fn failed(&mut self, cause: Cause, now: Moment, jitter: f64) -> Option<Action> {
@@ -198,11 +216,11 @@ impl Life {
         self.last_error = Some(cause);
         if retry == Retry::NewLease && !self.renewed {
             self.renewed = true;
-            return Some(self.attempt(renew));
+            return Some(self.attempt(renew, now));
         }
         // A rotation that failed leaves the tunnels that are up as they were.
         if self.phase == Phase::Up {
-            return self.pending_rotation();
+            return self.pending_rotation(now);
         }
         match retry {
             Retry::Never | Retry::WhenTokenChanges => self.enter(Phase::Failed, now),
@@ -211,6 +229,7 @@ impl Life {
                 self.wait(pause, now);
             }
             Retry::Slowly => self.wait(Self::SLOW.mul_f64(0.75 + jitter / 2.0), now),
+            Retry::WithNetwork => self.wait(Self::NO_NETWORK_PAUSE, now),
         }
         None
     }
@@ -224,16 +243,33 @@ impl Life {
         }
         self.last_error = Some(cause);
         self.enter(Phase::Reconnecting, now);
-        if !self.attempting {
-            let wait = self.backoff.next(jitter);
-            self.retry_at = Some(now + wait);
+        if self.attempting {
+            return None;
         }
+        let blames_network = self
+            .network_changed
+            .is_some_and(|at| now.since(at) <= Self::BLAMES_NETWORK);
+        if blames_network {
+            return Some(self.attempt(Renew::Nothing, now));
+        }
+        let wait = self.backoff.next(jitter);
+        self.retry_at = Some(now + wait);
         None
     }
 
     fn nudged(&mut self, nudge: Nudge, now: Moment) -> Option<Action> {
-        if self.attempting || self.phase == Phase::Up {
+        if nudge == Nudge::Network {
+            self.network_changed = Some(now);
+            self.backoff.reset();
+        }
+        if self.phase == Phase::Up {
             return None;
+        }
+        if self.attempting {
+            if nudge == Nudge::Network && self.renewing == Renew::Nothing {
+                self.hasten(self.attempt_began + Self::PROMPT);
+            }
+            return self.handle(Event::Tick, now, 0.0);
         }
         let retry = self
             .last_error
@@ -243,8 +279,15 @@ impl Life {
         let now_worth_it = match (nudge, retry) {
             (Nudge::User, _) => true,
             (Nudge::Token, _) => matches!(retry, Retry::WhenTokenChanges | Retry::Slowly),
-            (Nudge::Network, _) => matches!(retry, Retry::Backoff | Retry::NewLease),
-            (Nudge::Client, Retry::Backoff | Retry::NewLease) => rested >= Self::CLIENT_PAUSE,
+            (Nudge::Network, Retry::WithNetwork) => true,
+            (Nudge::Network, Retry::Backoff | Retry::NewLease) => {
+                self.hasten(self.last_attempt_ended + Self::CLIENT_PAUSE);
+                rested >= Self::CLIENT_PAUSE
+            }
+            (Nudge::Network, _) => false,
+            (Nudge::Client, Retry::Backoff | Retry::NewLease | Retry::WithNetwork) => {
+                rested >= Self::CLIENT_PAUSE
+            }
             (Nudge::Client, Retry::Slowly) => rested >= Self::SLOW_CLIENT_PAUSE,
             (Nudge::Client, Retry::Never | Retry::WhenTokenChanges) => false,
         };
@@ -259,11 +302,18 @@ impl Life {
             };
             self.enter(trying, now);
         }
-        Some(self.attempt(Renew::Nothing))
+        Some(self.attempt(Renew::Nothing, now))
     }
 
-    fn attempt(&mut self, renew: Renew) -> Action {
+    /// Brings the next attempt forward.
+    fn hasten(&mut self, at: Moment) {
+        self.retry_at = Some(self.retry_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    fn attempt(&mut self, renew: Renew, now: Moment) -> Action {
         self.attempting = true;
+        self.attempt_began = now;
+        self.renewing = renew;
         self.retry_at = None;
         if renew == Renew::Everything {
             self.rotation_pending = false;
@@ -273,11 +323,12 @@ impl Life {
 
     fn end_attempt(&mut self, now: Moment) {
         self.attempting = false;
+        self.retry_at = None;
         self.last_attempt_ended = now;
     }
 
-    fn pending_rotation(&mut self) -> Option<Action> {
-        std::mem::take(&mut self.rotation_pending).then(|| self.attempt(Renew::Everything))
+    fn pending_rotation(&mut self, now: Moment) -> Option<Action> {
+        std::mem::take(&mut self.rotation_pending).then(|| self.attempt(Renew::Everything, now))
     }
 
     fn wait(&mut self, duration: Duration, now: Moment) {
@@ -367,6 +418,75 @@ mod tests {
         now += 100;
         life.handle(Event::TunnelsLost(lost()), at(now), 1.0);
         assert_eq!(life.retry_at().unwrap().since(at(now)).as_millis(), 500);
+    }
+
+    #[test]
+    fn a_tunnel_that_a_new_network_breaks_is_tried_for_at_once() {
+        let mut life = up();
+        assert_eq!(
+            life.handle(Event::Nudged(Nudge::Network), at(100), 0.9),
+            None
+        );
+        let retry = life.handle(Event::TunnelsLost(lost()), at(103), 0.9);
+        assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+    }
+
+    #[test]
+    fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
+        let mut life = up();
+        life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+        life.handle(Event::Tick, at(101), 0.5);
+        assert!(life.is_attempting());
+        let again = life.handle(Event::Nudged(Nudge::Network), at(105), 0.5);
+        assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+        assert!(life.is_attempting());
+        // A network that changes all the time lets an attempt come to its end.
+        for change in [105, 106, 107] {
+            let again = life.handle(Event::Nudged(Nudge::Network), at(change), 0.5);
+            assert_eq!(again, None);
+        }
+        let again = life.handle(Event::Tick, at(108), 0.5);
+        assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+        life.handle(Event::AttemptSucceeded, at(109), 0.5);
+        assert_eq!((life.phase(), life.retry_at()), (Phase::Up, None));
+    }
+
+    #[test]
+    fn a_network_that_changes_all_the_time_does_not_hammer_a_dead_bastion() {
+        let (mut life, _) = Life::begin(at(0));
+        let unreachable = || Cause::BastionUnreachable {
+            bastion: bastion(),
+            detail: "connection refused".into(),
+        };
+        life.handle(Event::AttemptFailed(unreachable()), at(0), 0.9);
+        let mut attempts = 0;
+        for tenth in 1..=100 {
+            let now = at(0) + Duration::from_millis(100 * tenth);
+            if life
+                .handle(Event::Nudged(Nudge::Network), now, 0.9)
+                .is_some()
+            {
+                attempts += 1;
+                life.handle(Event::AttemptFailed(unreachable()), now, 0.9);
+            }
+        }
+        assert_eq!(attempts, 10);
+    }
+
+    #[test]
+    fn without_a_network_it_looks_for_one_and_never_more_rarely() {
+        let mut life = up();
+        life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+        let mut now = 101;
+        for _ in 0..20 {
+            assert!(life.handle(Event::Tick, at(now), 0.5).is_some());
+            life.handle(Event::AttemptFailed(Cause::NoNetwork), at(now), 0.5);
+            let pause = life.retry_at().unwrap().since(at(now));
+            assert_eq!(pause, Life::NO_NETWORK_PAUSE);
+            now += pause.as_secs();
+        }
+        let back = life.handle(Event::Nudged(Nudge::Network), at(now), 0.5);
+        assert_eq!(back, Some(Action::Attempt(Renew::Nothing)));
     }
 
     #[test]
@@ -462,6 +582,7 @@ mod tests {
         prop_oneof![
             Just(lost()),
             Just(Cause::NotLoggedIn),
+            Just(Cause::NoNetwork),
             Just(Cause::AccessRevoked { addon: "a".into() }),
             Just(Cause::HostKeyDiffers { bastion: bastion() }),
             Just(Cause::BastionRefusedKey { bastion: bastion() }),
@@ -506,8 +627,9 @@ mod tests {
                     continue;
                 }
                 attempting &= !ends;
+                let replaces = life.retry_at().is_some() || event == Event::Nudged(Nudge::Network);
                 if let Some(Action::Attempt(_)) = life.handle(event, at(now), jitter) {
-                    prop_assert!(!attempting, "a second attempt at a time");
+                    prop_assert!(!attempting || replaces, "a second attempt at a time");
                     attempting = true;
                 }
                 prop_assert_eq!(life.is_attempting(), attempting);

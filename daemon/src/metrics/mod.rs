@@ -11,6 +11,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use rustix::process::{Resource, getrlimit};
+use tokio::runtime::Handle;
 
 pub use server::serve;
 
@@ -146,6 +147,13 @@ fn of_process(text: &mut Text, started_at: Timestamp) {
         &[],
         u64::try_from(started_at.as_second()).unwrap_or_default(),
     );
+    if let Ok(runtime) = Handle::try_current() {
+        text.metric(Metric::gauge(
+            "borealis_tasks",
+            "Asynchronous tasks that have not ended.",
+        ));
+        text.sample(&[], runtime.metrics().num_alive_tasks() as u64);
+    }
     // Linux only; elsewhere the metric is left out.
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         text.metric(Metric::gauge("process_open_fds", "Open file descriptors."));

@@ -215,6 +215,8 @@ pub enum Retry {
     Slowly,
     /// Try again when the Heroku token changes.
     WhenTokenChanges,
+    /// Try again when there is a network.
+    WithNetwork,
 }
 
 /// All that is known of a cause.
@@ -515,7 +517,7 @@ impl Cause {
             Self::NoNetwork => row(
                 "no-network",
                 C::Operation,
-                R::Backoff,
+                R::WithNetwork,
                 "08001",
                 "this machine has no network".into(),
                 "the session comes back by itself with the network",

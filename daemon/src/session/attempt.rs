@@ -10,6 +10,7 @@ use crate::{
     credential::{Broker, DatabaseKey},
     machine::Renew,
     model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role},
+    network,
     postgres::{self, LoginError, StartupParameters, UpstreamTls},
     ssh::{self, ChannelStream, Keepalive, Tunnel},
 };
@@ -70,8 +71,12 @@ impl Attempt {
     /// are under way end by themselves, and their answers are kept.
     ///
     /// # Errors
-    /// The cause of the first step that failed.
+    /// The cause of the first step that failed; `NoNetwork`, with nothing tried, where there
+    /// is none.
     pub(super) async fn run(self, renew: Renew) -> Result<Proven, Cause> {
+        if !network::leads_to(&self.first_host()).await {
+            return Err(Cause::NoNetwork);
+        }
         let resolved = match self.spec.resolved.clone() {
             Some(resolved) => resolved,
             None => {
@@ -118,6 +123,19 @@ impl Attempt {
             resolved,
             lease,
         })
+    }
+
+    /// Whom it needs first: the bastion, where the key to it is held.
+    fn first_host(&self) -> String {
+        let held = self.spec.resolved.as_ref();
+        let held = held.and_then(|resolved| self.broker.current_ssh(&resolved.addon));
+        match held {
+            Some(lease) => lease.credential.bastion.host.clone(),
+            None => {
+                let api = self.broker.provider().endpoints().heroku();
+                api.host_str().unwrap_or_default().to_owned()
+            }
+        }
     }
 
     fn at(&self, step: &str) {

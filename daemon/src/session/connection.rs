@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
     time::timeout,
 };
@@ -13,12 +13,13 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use super::{
     Counters, Limits,
     ending::{AtIdle, Ending},
-    handover::{Cancels, Handover, Line, changed_parameters, hand_over},
+    handover::Cancels,
     logins::{Login, Logins},
     splice::{Splice, Stopped, Witness},
     tunnels::{Gate, Tunnels},
-    upstream::{Reached, Refused},
+    upstream::Refused,
     warm::{self, Warm},
+    warm_start,
 };
 use crate::{
     credential::{Broker, DatabaseKey},
@@ -27,7 +28,7 @@ use crate::{
     model::{Cause, Mode, SessionName},
     postgres::{
         self, Authenticated, ClientError, Dialogue, Greeting, LocalAuth, LocalTls, Rewound,
-        ScramVerifier, StartupParameters, Stream, TlsOffer, UpstreamTls, refusal,
+        ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal,
     },
     ssh::Closing,
 };
@@ -36,11 +37,8 @@ use crate::{
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// What is left in a tunnel that has ended is passed on within this time.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
-/// A tunnel that was heard so recently counts as alive: by default keepalive hears it twice as
-/// often, and gives it up after as long.
-const HEARD: Duration = Duration::from_secs(10);
 /// A channel's end and its tunnel's are seen so far apart at most.
-const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
+pub(super) const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
 const LASTING: Duration = Duration::from_secs(1);
 /// How `pg_isready` names itself, unless it is told otherwise.
@@ -138,8 +136,8 @@ async fn managed<S: Stream>(
         return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
-    if let Some(ready) = gateway.take_warm(&startup).await {
-        return warm_start(client, arriving, ready, &startup, gateway).await;
+    if let Some(ready) = warm_start::take(gateway, &startup).await {
+        return warm_start::serve(client, arriving, ready, &startup, gateway).await;
     }
     let mut ending = gateway.ending.follow();
     let reached = tokio::select! {
@@ -165,109 +163,6 @@ async fn managed<S: Stream>(
             client.refuse(&cause, name).await;
         }
         Err(Refused::ByDatabase(answer)) => client.refuse_with(&answer).await,
-    }
-}
-
-/// Serves a client with a connection that was kept ready; with a new one, should the
-/// database have ended that.
-async fn warm_start<S: Stream>(
-    client: Authenticated<S>,
-    arriving: TaskTrackerToken,
-    mut ready: Reached,
-    startup: &StartupParameters,
-    gateway: &Arc<Gateway>,
-) {
-    let _counting = gateway.counters.connection();
-    let Ok(mut client) = client.finish(&ready.greeting).await else {
-        return;
-    };
-    warm::prepare(gateway, startup);
-    let line = if ready.tunnel.silent_for() < HEARD {
-        Line::Heard
-    } else {
-        // Found out sooner than by keepalive.
-        gateway.tunnels.probe();
-        Line::Doubted
-    };
-    let mut ending = gateway.ending.follow();
-    let lost = ready.tunnel.closed();
-    let handed = tokio::select! {
-        handed = hand_over(&mut client, &mut ready.stream, line, lost) => handed,
-        cause = ending.now() => {
-            let farewell = refusal::farewell(&cause, &gateway.name);
-            return refusal::send_and_close(client, &farewell).await;
-        }
-    };
-    match handed {
-        Ok(Handover::Alive {
-            passed,
-            asked,
-            said,
-        }) => {
-            drop(arriving);
-            gateway.counters.count_sent(passed.len());
-            let mut dialogue = Dialogue::new();
-            dialogue.client_said(&passed);
-            let mut client = Rewound::new(asked, client);
-            let (stream, tunnel) = (Rewound::new(said, ready.stream), ready.tunnel);
-            gateway
-                .splice(&mut client, stream, Some(dialogue), &tunnel)
-                .await;
-        }
-        Ok(Handover::Dead { asked }) => {
-            tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
-            let client = Rewound::new(asked, client);
-            restart(client, arriving, &ready, startup, gateway).await;
-        }
-        Ok(Handover::Lost) => {
-            let Ok(cause) = timeout(TUNNEL_NOTICE, ready.tunnel.closed()).await else {
-                return;
-            };
-            tracing::info!(session = %gateway.name, %cause, "a connection was ended");
-            refusal::send_and_close(client, &refusal::farewell(&cause, &gateway.name)).await;
-        }
-        Err(error) => {
-            tracing::debug!(session = %gateway.name, %error, "a client left as it began");
-        }
-    }
-}
-
-/// Serves a client that was told that it may begin on another connection.
-async fn restart<C: Stream>(
-    mut client: C,
-    arriving: TaskTrackerToken,
-    before: &Reached,
-    startup: &StartupParameters,
-    gateway: &Gateway,
-) {
-    let mut ending = gateway.ending.follow();
-    let reached = tokio::select! {
-        reached = gateway.log_in(startup) => reached,
-        cause = ending.now() => Err(cause.into()),
-    };
-    drop(arriving);
-    match reached {
-        Ok(reached) => {
-            let _translated = match (&before.cancel, &reached.cancel) {
-                (Some(given), Some(now)) => {
-                    Some(gateway.cancels.replace(given.clone(), now.clone()))
-                }
-                _ => None,
-            };
-            let changed = changed_parameters(&before.greeting, &reached.greeting);
-            if client.write_all(&changed).await.is_err() {
-                return;
-            }
-            let (stream, tunnel) = (reached.stream, reached.tunnel);
-            let dialogue = Some(Dialogue::new());
-            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
-        }
-        Err(Refused::Because(cause)) => {
-            gateway.tell(&cause);
-            let response = refusal::error_response(&cause, &gateway.name);
-            refusal::send_and_close(client, &response).await;
-        }
-        Err(Refused::ByDatabase(answer)) => refusal::send_and_close(client, &answer).await,
     }
 }
 
@@ -339,7 +234,7 @@ impl Gateway {
     }
 
     /// Says why a client is refused, beside saying so to the client.
-    fn tell(&self, cause: &Cause) {
+    pub(super) fn tell(&self, cause: &Cause) {
         tracing::info!(session = %self.name, %cause, "a client was refused");
         let (session, kind) = (Some(&self.name), Kind::ConnectionRefused);
         self.journal.failure(session, kind, cause);
@@ -380,7 +275,7 @@ impl Gateway {
 
     /// Joins client and database until one of them ends it, their tunnel does, or the
     /// session; in the latter cases the client is told where the protocol allows it.
-    async fn splice<C: Stream, D: Stream>(
+    pub(super) async fn splice<C: Stream, D: Stream>(
         &self,
         client: &mut C,
         database: D,
@@ -442,14 +337,6 @@ impl Gateway {
             return splice.tell(&refusal::farewell(&cause, &self.name)).await;
         }
         splice.close().await;
-    }
-
-    async fn take_warm(&self, startup: &StartupParameters) -> Option<Reached> {
-        if *self.tunnels.gate().borrow() != Gate::Open {
-            return None;
-        }
-        let lease = self.current_lease()?;
-        self.warm.take(startup, lease.generation).await
     }
 
     fn too_many(&self) -> Cause {

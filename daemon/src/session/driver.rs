@@ -19,6 +19,7 @@ use super::{
     handover::Cancels,
     listener,
     tunnels::{Gate, Tunnels},
+    under_way::{AbortOnDrop, Running, checked, finished, renewed},
     upstream::Verdict,
     warm::Warm,
 };
@@ -41,6 +42,8 @@ pub struct Environment {
     pub journal: Journal,
     /// The config's limits.
     pub limits: Limits,
+    /// Grows when the network has changed, or the machine has woken up.
+    pub network: watch::Receiver<u64>,
     /// TLS to the database.
     pub upstream_tls: UpstreamTls,
     /// TLS for local clients, asked for at each connection: its certificate is renewed.
@@ -261,6 +264,8 @@ impl Driver {
         let mut lost = self.tunnels.lost();
         let mut steps = self.step.subscribe();
         let mut token = self.environment.broker.token_changed();
+        let mut network = self.environment.network.clone();
+        network.mark_unchanged();
         loop {
             self.publish();
             let pause = self.pause();
@@ -286,6 +291,10 @@ impl Driver {
                 }
                 Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
                 Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
+                Ok(()) = network.changed() => {
+                    self.tunnels.probe();
+                    Event::Nudged(Nudge::Network)
+                }
                 () = renewed(&mut self.lease) => {
                     self.tell_of_rotation();
                     continue;
@@ -328,7 +337,9 @@ impl Driver {
 
     fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
         self.concluded += 1;
-        self.gateway.counters.attempted(&outcome);
+        if !matches!(outcome, Err(Cause::NoNetwork)) {
+            self.gateway.counters.attempted(&outcome);
+        }
         let name = &self.spec.name;
         let journal = &self.environment.journal;
         let (event, answer) = match outcome {
@@ -343,8 +354,11 @@ impl Driver {
                 (Event::AttemptSucceeded, Ok(()))
             }
             Err(cause) => {
-                tracing::warn!(session = %name, %cause, "attempt failed");
-                journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                // That there still is no network is no news.
+                if cause != Cause::NoNetwork || self.life.last_error() != Some(&cause) {
+                    tracing::warn!(session = %name, %cause, "attempt failed");
+                    journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                }
                 if renew == Renew::Everything {
                     self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
                 }
@@ -427,11 +441,14 @@ impl Driver {
         let phase = self.life.phase();
         let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
         let step = match self.life.retry_at() {
-            Some(at) => format!(
+            Some(_) if self.life.last_error() == Some(&Cause::NoNetwork) => {
+                "waiting for a network".to_owned()
+            }
+            Some(at) if !self.life.is_attempting() => format!(
                 "next attempt in {} s",
                 at.since(Clock::now()).as_secs_f64().ceil()
             ),
-            None => self.step.borrow().clone(),
+            Some(_) | None => self.step.borrow().clone(),
         };
         self.status.send_if_modified(|status| {
             let since = if status.phase == phase {
@@ -556,52 +573,4 @@ fn waiting_is_no_use(cause: &Cause) -> bool {
             row.retry,
             Retry::Never | Retry::WhenTokenChanges | Retry::Slowly
         )
-}
-
-/// An attempt under way.
-struct Running {
-    renew: Renew,
-    task: AbortOnDrop<Result<Proven, Cause>>,
-}
-
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The end of the attempt under way; never, where there is none.
-async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause>) {
-    match attempt {
-        Some(running) => {
-            let outcome = (&mut running.task.0).await.unwrap_or_else(|error| {
-                Err(Cause::Internal {
-                    detail: error.to_string(),
-                })
-            });
-            (running.renew, outcome)
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// What the database said to the credential; never, where it isn't asked.
-async fn checked(check: &mut Option<AbortOnDrop<Verdict>>) -> Verdict {
-    match check {
-        Some(check) => (&mut check.0).await.unwrap_or(Verdict::Unknown),
-        None => std::future::pending().await,
-    }
-}
-
-/// The next change of the lease; never, while none is known.
-async fn renewed(lease: &mut Option<watch::Receiver<Option<DatabaseLease>>>) {
-    let changed = match lease {
-        Some(lease) => lease.changed().await,
-        None => std::future::pending().await,
-    };
-    if changed.is_err() {
-        std::future::pending().await
-    }
 }

@@ -18,7 +18,7 @@ pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                pause = PAUSE.0;
+                pause = recovered(pause, gateway);
                 // Queries are small packets that must not wait for each other.
                 let _ = stream.set_nodelay(true);
                 connection::begin(stream, Peer::Tcp, gateway);
@@ -35,7 +35,7 @@ pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                pause = PAUSE.0;
+                pause = recovered(pause, gateway);
                 // Root can read the daemon's memory anyway.
                 match stream.peer_cred().map(|peer| peer.uid()) {
                     Ok(uid) => {
@@ -52,6 +52,14 @@ pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
     }
 }
 
+/// Says that a listener that had to rest accepts again; answers the next pause.
+fn recovered(pause: Duration, gateway: &Gateway) -> Duration {
+    if pause != PAUSE.0 {
+        tracing::info!(session = %gateway.name, "connections are accepted again");
+    }
+    PAUSE.0
+}
+
 /// Waits after a failed accept where that can help, and answers the next pause.
 async fn rest(error: &io::Error, pause: Duration, gateway: &Gateway) -> Duration {
     if !is_exhaustion(error) {
@@ -59,7 +67,7 @@ async fn rest(error: &io::Error, pause: Duration, gateway: &Gateway) -> Duration
         return PAUSE.0;
     }
     if pause == PAUSE.0 {
-        tracing::warn!(session = %gateway.name, %error, "can't accept connections; trying again");
+        tracing::warn!(session = %gateway.name, %error, "can't accept connections; those that come wait until it can");
     }
     sleep(pause).await;
     (pause * 2).min(PAUSE.1)

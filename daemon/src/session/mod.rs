@@ -14,8 +14,10 @@ mod listener;
 mod logins;
 mod splice;
 mod tunnels;
+mod under_way;
 mod upstream;
 mod warm;
+mod warm_start;
 
 use std::{
     path::PathBuf,

@@ -21,6 +21,9 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// don't work. Another machine of the user that renews as fast stays below it, since each
 /// waits for the other's turn.
 const MAX_RENEWALS: u32 = 12;
+/// How often a client that is held asks for an attempt. Without it one that came during a
+/// long outage waits for a backoff that is longer than its patience.
+const NUDGE_AGAIN: Duration = Duration::from_secs(5);
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
 
@@ -174,16 +177,21 @@ impl Gateway {
 
     async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
         let mut gate = self.tunnels.gate();
-        if *gate.borrow_and_update() != Gate::Open {
-            // Full means that a nudge is on its way already.
-            let _ = self.nudges.try_send(Nudge::Client);
-        }
-        let decided = timeout_at(
-            deadline,
-            gate.wait_for(|gate| !matches!(gate, Gate::Hold(_))),
-        );
-        let outcome = match decided.await {
-            Ok(Ok(gate)) => Some(gate.clone()),
+        let deciding = async {
+            loop {
+                if *gate.borrow_and_update() != Gate::Open {
+                    // Full means that a nudge is on its way already.
+                    let _ = self.nudges.try_send(Nudge::Client);
+                }
+                let pause = NUDGE_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
+                let decided = gate.wait_for(|gate| !matches!(gate, Gate::Hold(_)));
+                if let Ok(decided) = timeout(pause, decided).await {
+                    return decided.map(|gate| gate.clone());
+                }
+            }
+        };
+        let outcome = match timeout_at(deadline, deciding).await {
+            Ok(Ok(gate)) => Some(gate),
             Ok(Err(_)) => return Err(Cause::SessionClosing),
             Err(_) => None,
         };

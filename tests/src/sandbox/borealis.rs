@@ -161,9 +161,10 @@ fn authorized(headers: &HeaderMap, provider: &Provider) -> Answer<String> {
 async fn personal_ssh_user(State(provider): Provided, visit: Visit) -> Answer<Json<Value>> {
     visit.ready_for_persons()?;
     let user = provider.personal_ssh_user(visit.name(), &visit.email)?;
+    let (host, port) = provider.bastion_address();
     Ok(Json(json!({
-        "sshHost": "127.0.0.1",
-        "sshPort": provider.bastion.port(),
+        "sshHost": host,
+        "sshPort": port,
         "sshUsername": user.username,
         "sshPrivateKey": user.private_key,
         "publicSshHostKey": provider.bastion.claimed_host_key(),

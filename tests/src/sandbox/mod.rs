@@ -80,6 +80,9 @@ use self::{
 pub struct Options {
     /// Which program is the bastion.
     pub bastion: BastionKind,
+    /// Where the API says that the bastion is, for a line in between; its own address where
+    /// this says nothing.
+    pub bastion_seen_at: Option<(String, u16)>,
     /// Where its directory is made; the system's temporary directory where there is none.
     /// The user that PostgreSQL runs as must be able to enter it.
     pub directory: Option<PathBuf>,
@@ -126,6 +129,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             bastion: BastionKind::Embedded,
+            bastion_seen_at: None,
             directory: None,
             catalog: Catalog::default(),
             cache: std::env::var_os("BOREALIS_SANDBOX_CACHE").map(PathBuf::from),
@@ -366,6 +370,7 @@ async fn start(options: Options, home: &Path) -> Result<Arc<Running>, SandboxErr
         postgres,
         Arc::new(bastion),
         pulse.clone(),
+        options.bastion_seen_at,
         options.ssh_keys_kept,
         options.provisioning_time,
     ));

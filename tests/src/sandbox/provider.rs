@@ -31,6 +31,7 @@ pub(crate) struct Provider {
     pub(crate) postgres: Arc<Postgres>,
     pub(crate) bastion: Arc<Bastion>,
     pub(crate) pulse: Pulse,
+    bastion_seen_at: Option<(String, u16)>,
     keys_kept: usize,
     provisioning_time: Duration,
 }
@@ -66,6 +67,7 @@ impl Provider {
         postgres: Arc<Postgres>,
         bastion: Arc<Bastion>,
         pulse: Pulse,
+        bastion_seen_at: Option<(String, u16)>,
         keys_kept: usize,
         provisioning_time: Duration,
     ) -> Self {
@@ -74,9 +76,17 @@ impl Provider {
             postgres,
             bastion,
             pulse,
+            bastion_seen_at,
             keys_kept,
             provisioning_time,
         }
+    }
+
+    /// Where persons are told that the bastion is.
+    pub(crate) fn bastion_address(&self) -> (String, u16) {
+        self.bastion_seen_at
+            .clone()
+            .unwrap_or_else(|| ("127.0.0.1".into(), self.bastion.port()))
     }
 
     /// The state. Not to be held across anything that waits.

@@ -6,5 +6,14 @@
     reason = "a test that meets the unexpected has failed"
 )]
 
+mod apart;
+mod bastion;
 mod client;
+mod daemon;
+mod limits;
+mod line;
+mod load;
+mod provider;
+mod scene;
+mod soak;
 mod stalled_reader;

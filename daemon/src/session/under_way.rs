@@ -1,0 +1,55 @@
+//! Work that a session's driver has started and waits for beside everything else; each end
+//! is an event of its loop.
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{attempt::Proven, upstream::Verdict};
+use crate::{credential::DatabaseLease, machine::Renew, model::Cause};
+
+/// An attempt under way.
+pub(super) struct Running {
+    pub(super) renew: Renew,
+    pub(super) task: AbortOnDrop<Result<Proven, Cause>>,
+}
+
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The end of the attempt under way; never, where there is none.
+pub(super) async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause>) {
+    match attempt {
+        Some(running) => {
+            let outcome = (&mut running.task.0).await.unwrap_or_else(|error| {
+                Err(Cause::Internal {
+                    detail: error.to_string(),
+                })
+            });
+            (running.renew, outcome)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the database said to the credential; never, where it isn't asked.
+pub(super) async fn checked(check: &mut Option<AbortOnDrop<Verdict>>) -> Verdict {
+    match check {
+        Some(check) => (&mut check.0).await.unwrap_or(Verdict::Unknown),
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of the lease; never, while none is known.
+pub(super) async fn renewed(lease: &mut Option<watch::Receiver<Option<DatabaseLease>>>) {
+    let changed = match lease {
+        Some(lease) => lease.changed().await,
+        None => std::future::pending().await,
+    };
+    if changed.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,132 @@
+//! Serves a client with a connection that was kept ready, and with a new one where that
+//! turns out to have ended. Proving which is [`handover`](super::handover)'s.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    connection::{Gateway, TUNNEL_NOTICE},
+    handover::{Handover, Line, changed_parameters, hand_over},
+    tunnels::Gate,
+    upstream::{Reached, Refused},
+    warm,
+};
+use crate::postgres::{Authenticated, Dialogue, Rewound, StartupParameters, Stream, refusal};
+
+/// A tunnel that was heard so recently counts as alive: by default keepalive hears it twice as
+/// often, and gives it up after as long.
+const HEARD: Duration = Duration::from_secs(10);
+
+/// The connection that is ready for a client, where a log-in now would give the same.
+pub(super) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Option<Reached> {
+    if *gateway.tunnels.gate().borrow() != Gate::Open {
+        return None;
+    }
+    let lease = gateway.current_lease()?;
+    gateway.warm.take(startup, lease.generation).await
+}
+
+/// Serves a client with a connection that was kept ready; with a new one, should the
+/// database have ended that.
+pub(super) async fn serve<S: Stream>(
+    client: Authenticated<S>,
+    arriving: TaskTrackerToken,
+    mut ready: Reached,
+    startup: &StartupParameters,
+    gateway: &Arc<Gateway>,
+) {
+    let _counting = gateway.counters.connection();
+    let Ok(mut client) = client.finish(&ready.greeting).await else {
+        return;
+    };
+    warm::prepare(gateway, startup);
+    let line = if ready.tunnel.silent_for() < HEARD {
+        Line::Heard
+    } else {
+        // Found out sooner than by keepalive.
+        gateway.tunnels.probe();
+        Line::Doubted
+    };
+    let mut ending = gateway.ending.follow();
+    let lost = ready.tunnel.closed();
+    let handed = tokio::select! {
+        handed = hand_over(&mut client, &mut ready.stream, line, lost) => handed,
+        cause = ending.now() => {
+            let farewell = refusal::farewell(&cause, &gateway.name);
+            return refusal::send_and_close(client, &farewell).await;
+        }
+    };
+    match handed {
+        Ok(Handover::Alive {
+            passed,
+            asked,
+            said,
+        }) => {
+            drop(arriving);
+            gateway.counters.count_sent(passed.len());
+            let mut dialogue = Dialogue::new();
+            dialogue.client_said(&passed);
+            let mut client = Rewound::new(asked, client);
+            let (stream, tunnel) = (Rewound::new(said, ready.stream), ready.tunnel);
+            gateway
+                .splice(&mut client, stream, Some(dialogue), &tunnel)
+                .await;
+        }
+        Ok(Handover::Dead { asked }) => {
+            tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
+            let client = Rewound::new(asked, client);
+            restart(client, arriving, &ready, startup, gateway).await;
+        }
+        Ok(Handover::Lost) => {
+            let Ok(cause) = timeout(TUNNEL_NOTICE, ready.tunnel.closed()).await else {
+                return;
+            };
+            tracing::info!(session = %gateway.name, %cause, "a connection was ended");
+            refusal::send_and_close(client, &refusal::farewell(&cause, &gateway.name)).await;
+        }
+        Err(error) => {
+            tracing::debug!(session = %gateway.name, %error, "a client left as it began");
+        }
+    }
+}
+
+/// Serves a client that was told that it may begin on another connection.
+async fn restart<C: Stream>(
+    mut client: C,
+    arriving: TaskTrackerToken,
+    before: &Reached,
+    startup: &StartupParameters,
+    gateway: &Gateway,
+) {
+    let mut ending = gateway.ending.follow();
+    let reached = tokio::select! {
+        reached = gateway.log_in(startup) => reached,
+        cause = ending.now() => Err(cause.into()),
+    };
+    drop(arriving);
+    match reached {
+        Ok(reached) => {
+            let _translated = match (&before.cancel, &reached.cancel) {
+                (Some(given), Some(now)) => {
+                    Some(gateway.cancels.replace(given.clone(), now.clone()))
+                }
+                _ => None,
+            };
+            let changed = changed_parameters(&before.greeting, &reached.greeting);
+            if client.write_all(&changed).await.is_err() {
+                return;
+            }
+            let (stream, tunnel) = (reached.stream, reached.tunnel);
+            let dialogue = Some(Dialogue::new());
+            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
+        }
+        Err(Refused::Because(cause)) => {
+            gateway.tell(&cause);
+            let response = refusal::error_response(&cause, &gateway.name);
+            refusal::send_and_close(client, &response).await;
+        }
+        Err(Refused::ByDatabase(answer)) => refusal::send_and_close(client, &answer).await,
+    }
+}

@@ -1,0 +1,60 @@
+//! What happens to the daemon itself.
+
+use std::time::{Duration, Instant};
+
+use borealis_tests::sandbox::{BastionKind, Options};
+use rustix::process::Signal;
+
+use super::{
+    line::{Line, last},
+    scene::{Scene, calm},
+};
+
+/// A daemon that was killed and started again serves within this.
+const RESTART: Duration = Duration::from_secs(2);
+/// So long after a line has died without a word, the session is up on another.
+const HALF_OPEN: Duration = Duration::from_secs(15);
+
+#[test]
+fn killed_under_load() {
+    let mut scene = Scene::new(Options {
+        bastion: BastionKind::Sshd,
+        ..Options::default()
+    });
+    for _ in 0..3 {
+        let calm = calm();
+        scene.load.set_absent(true);
+        scene.desk.kill_daemon();
+        let began = Instant::now();
+        scene.desk.start_daemon();
+        scene.load.set_absent(false);
+        scene.answers_within(RESTART, began);
+        drop(calm);
+    }
+    scene.leave();
+}
+
+#[test]
+fn suspended() {
+    let line = Line::on_loopback();
+    let scene = Scene::prepared(
+        Options {
+            bastion_seen_at: Some(line.address()),
+            ..Options::default()
+        },
+        |desk| line.lead_to(desk.sandbox.bastion_port()),
+    );
+    // For a moment, and nothing else happens: nothing is lost.
+    scene.desk.daemon().signal(Signal::STOP);
+    last(Duration::from_secs(1));
+    scene.desk.daemon().signal(Signal::CONT);
+    scene.load.await_answers(10);
+    // For long, and the line dies meanwhile without a word.
+    scene.desk.daemon().signal(Signal::STOP);
+    line.mute();
+    last(Duration::from_secs(8));
+    scene.desk.daemon().signal(Signal::CONT);
+    scene.answers_within(HALF_OPEN, Instant::now());
+    assert!(scene.desk.log().contains("time has passed unseen"));
+    scene.leave();
+}

@@ -1,0 +1,182 @@
+//! A desk with one session under load, before and after a fault: what must be as it was.
+
+use std::{
+    fs,
+    sync::{PoisonError, RwLock, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
+
+use borealis_proto::v1::State;
+use borealis_tests::{
+    harness::{Desk, PATIENCE},
+    sandbox::{BastionAction, Options},
+};
+
+use super::{line::last, load::Load};
+
+/// Held by who starts a scene, which keeps both cores busy, and by who measures.
+static CALM: RwLock<()> = RwLock::new(());
+
+/// While the answer lives, no other scene is started in this process.
+pub(super) fn calm() -> RwLockWriteGuard<'static, ()> {
+    CALM.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The desk, the session `sushi` and its load.
+pub(super) struct Scene {
+    pub(super) desk: Desk,
+    pub(super) url: String,
+    pub(super) load: Load,
+    before: Used,
+    saved: serde_json::Value,
+}
+
+/// What the daemon holds while nobody asks anything of it.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    /// Descriptors but those of tunnels and of the connection that asks.
+    descriptors: u64,
+    tasks: u64,
+    /// Resident memory in KiB.
+    memory: u64,
+    tunnels: u64,
+}
+
+/// The provider's connections are kept for a while after they were used, and so may be a
+/// few tasks that clean up.
+const SLACK: u64 = 6;
+/// What an allocator may keep of what was used in the meantime, in KiB.
+const MEMORY_SLACK: u64 = 48 * 1024;
+/// Tasks that one tunnel has: russh's, the one that sees its end, keepalive.
+const TASKS_OF_A_TUNNEL: u64 = 4;
+
+// === impl Scene ===
+
+impl Scene {
+    pub(super) fn new(options: Options) -> Self {
+        Self::prepared(options, |_| {})
+    }
+
+    /// After something is done to the desk, before its daemon starts.
+    pub(super) fn prepared(options: Options, prepare: impl FnOnce(&mut Desk)) -> Self {
+        let _busy = CALM.read().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = Desk::without_daemon(options);
+        // A line for each packet would be what takes the time.
+        desk.set("BOREALIS_LOG", "borealisd=debug");
+        prepare(&mut desk);
+        desk.start_daemon();
+        Self::at(desk)
+    }
+
+    /// With a desk whose daemon runs.
+    pub(super) fn at(desk: Desk) -> Self {
+        let url = desk.open(&["sushi"]);
+        // What is made once, for the first client, is no leak.
+        let warm_up = Load::start(&url, 2, 2);
+        warm_up.await_answers(20);
+        warm_up.stop();
+        let before = used(&desk);
+        let saved = saved(&desk);
+        let load = Load::start(&url, 2, 2);
+        load.await_answers(20);
+        Self {
+            desk,
+            url,
+            load,
+            before,
+            saved,
+        }
+    }
+
+    pub(super) fn bastion(&self, action: BastionAction) {
+        let faults = self.desk.sandbox.faults();
+        self.desk.sandbox.block_on(faults.bastion(action)).unwrap();
+    }
+
+    /// Waits until the session is something else than up.
+    #[track_caller]
+    pub(super) fn await_down(&self) {
+        self.desk
+            .wait_for("sushi", |session| session.state() != State::Up);
+    }
+
+    /// A new client's first answer, and that the session says it is up, come so soon.
+    #[track_caller]
+    pub(super) fn answers_within(&self, bound: Duration, since: Instant) {
+        let client = super::client::Client::connect(&self.url);
+        client.ask(PATIENCE).expect("an answer");
+        let took = since.elapsed();
+        println!("an answer after {took:?}");
+        assert!(took <= bound, "{took:?}, not {bound:?}");
+        self.desk
+            .wait_for("sushi", |session| session.state() == State::Up);
+        self.load.await_answers(10);
+    }
+
+    /// Ends the load and the daemon: nothing went wrong, nothing is left, and what was
+    /// saved is what it was.
+    #[track_caller]
+    pub(super) fn leave(self) {
+        let Self {
+            desk,
+            load,
+            before,
+            saved: expected,
+            ..
+        } = self;
+        load.stop();
+        let began = Instant::now();
+        let mut after = used(&desk);
+        while !after.fits(&before) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "before {before:?}, after {after:?}"
+            );
+            last(Duration::from_millis(20));
+            after = used(&desk);
+        }
+        assert_eq!(saved(&desk), expected);
+        desk.leave();
+    }
+}
+
+// === impl Used ===
+
+impl Used {
+    fn fits(&self, before: &Self) -> bool {
+        let tasks = |used: &Self| used.tasks.saturating_sub(used.tunnels * TASKS_OF_A_TUNNEL);
+        self.descriptors <= before.descriptors + SLACK
+            && tasks(self) <= tasks(before) + SLACK
+            && self.memory <= before.memory + MEMORY_SLACK
+    }
+}
+
+fn used(desk: &Desk) -> Used {
+    let text = desk.ctl_ok(&["metrics"]);
+    let metric = |name: &str| -> u64 {
+        let of_name = |line: &&str| line.starts_with(name) && !line.starts_with('#');
+        let values = text.lines().filter(of_name);
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        values.map(value).sum()
+    };
+    let tunnels = metric("borealis_session_tunnels{");
+    let pid = desk.daemon().pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let memory = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .map_or(0, |number| number.parse().unwrap());
+    Used {
+        descriptors: metric("process_open_fds ").saturating_sub(tunnels),
+        tasks: metric("borealis_tasks "),
+        memory,
+        tunnels,
+    }
+}
+
+/// What the daemon would open after a restart.
+fn saved(desk: &Desk) -> serde_json::Value {
+    let text = fs::read_to_string(desk.path("state/borealis/state.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
