@@ -156,7 +156,7 @@ async fn results_errors_and_notices() {
     daemon
         .run(&["run", "sushi", "-f", "csv", "-i", file.to_str().unwrap()])
         .await
-        .assert(0, "m\n2\n", "");
+        .assert(0, "n\n1\n\nm\n2\n", "");
     with_input(
         &daemon,
         &["run", "sushi", "-f", "csv", "-i", "-"],
