@@ -7,9 +7,13 @@
     reason = "a test that can't go on fails"
 )]
 
+mod mistakes;
+mod provider;
+mod run;
 mod script;
 mod table;
 mod texts;
+mod tunnel;
 
 /// A port that was free a moment ago, which is free enough: nothing asks for it by number.
 fn free_port() -> String {
