@@ -731,6 +731,7 @@ impl Cause {
             row.class,
             Class::Usage | Class::Login | Class::NotFound | Class::Unavailable
         ) || row.retry == Retry::Never
+            || matches!(self, Self::ConfigVariableInvalid { .. })
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod mistakes;
 mod provider;
+mod psql;
 mod run;
 mod script;
 mod table;

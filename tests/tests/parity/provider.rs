@@ -79,11 +79,6 @@ fn an_answer_that_is_cut_is_said_and_not_taken_for_done() {
     let faults = desk.sandbox.faults();
     for (method, path, command) in [
         ("GET", "pg-extensions", &["extensions", "sushi"][..]),
-        (
-            "POST",
-            "pg-extensions",
-            &["extensions", "install", "sushi", "hstore"],
-        ),
         ("GET", "db-users", &["users", "sushi"]),
         ("GET", "/heroku/resources/*", &["info", "sushi"]),
         ("GET", "data-integrations", &["integrations", "sushi"]),
@@ -100,7 +95,6 @@ fn an_answer_that_is_cut_is_said_and_not_taken_for_done() {
             &["upgrade", "execute", "sushi"],
         ),
         ("GET", "/apps/sushi/addons", &["info", "sushi"]),
-        ("POST", "/oauth/authorizations", &["info", "sushi"]),
     ] {
         faults.add(Fault::on(path, Action::Truncate).method(method));
         let cut = desk.ctl(command);

@@ -233,7 +233,7 @@ const LINES: [Line; 17] = [
         fails: "upgrade:cancel -a sushi",
         call: ("DELETE", "pg-version-upgrades/current"),
         says: &[(
-            404,
+            400,
             "{}",
             "there is no PostgreSQL version upgrade in progress",
         )],
@@ -418,6 +418,10 @@ fn meet(desk: &Desk, line: &Line, status: u16, code: i32) {
     }
     let faults = desk.sandbox.faults();
     if status == 401 {
+        // With a token that is refused, no grant could be removed either.
+        while desk.sandbox.stats().grants.outstanding > 0 {
+            std::thread::yield_now();
+        }
         faults.revoke_token();
     } else {
         faults.add(fault);
