@@ -36,6 +36,7 @@ use crate::complete;
 
 TARGET is an app (sushi), an app with one of its add-ons or attachments
 (sushi::BOREALIS_PG_MAROON), the name or id of an add-on, or the name of an open session.
+Where no app is named, HEROKU_APP names it, as for the Heroku CLI.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon, 4 not logged in, 5 no such app,
 add-on or session, 6 add-on unavailable, 130 interrupted; psql and run: the command's.",
@@ -168,6 +169,15 @@ Open connections live on, and the session's own password stays what it was.")]
 
 A session that is not open is opened for as long as psql runs. The exit code is psql's.")]
     Psql(PsqlArgs),
+    /// Hold a session open until Ctrl-C
+    #[command(after_help = "Examples:
+  borealisctl tunnel sushi
+  borealisctl tunnel --app sushi --write-access --port 54321
+
+For scripts written for `heroku borealis-pg:tunnel`: prints the same six lines, and ends with
+Ctrl-C. The password is the session's own, which stays the same. A session that was open
+before stays; `borealisctl open` needs no terminal kept open.")]
+    Tunnel(TunnelArgs),
     /// Run SQL or a command over a session
     #[command(
         override_usage = "borealisctl run [OPTIONS] [TARGET] (-d <SQL> | -i <FILE> | -e <COMMAND> | -- <COMMAND>...)",
@@ -179,9 +189,9 @@ A session that is not open is opened for as long as psql runs. The exit code is 
   borealisctl run sushi -u -- pg_dump --schema-only
 
 Runs as the app's database user unless --personal-user is given, read-only unless
---write-access is given. Of several statements the last result set is printed. In json and
-yaml a column name that comes again gets _2, _3 … appended. Commands find the database in
-PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code is theirs.",
+--write-access is given. Of several statements every result set is printed: in json as one
+array each. In json and yaml a column name that comes again gets _2, _3 … appended. Commands
+find the database in PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code is theirs.",
         group = ArgGroup::new("what").multiple(false)
     )]
     Run(RunArgs),
@@ -485,6 +495,20 @@ pub(crate) struct PsqlArgs {
     /// Arguments for psql
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
+}
+
+/// `tunnel`
+#[derive(Debug, Args)]
+pub(crate) struct TunnelArgs {
+    /// What to connect to.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Read and write access
+    #[arg(short, long)]
+    pub(crate) write_access: bool,
+    /// Local port of a session opened for this
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
 }
 
 /// `run`

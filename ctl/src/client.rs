@@ -384,7 +384,7 @@ fn start_hint(path: &Path, named: bool) -> String {
     } else if unit_is_installed() {
         "start it with `systemctl --user start borealisd`".to_owned()
     } else {
-        "start it with `borealisd`".to_owned()
+        "start it with `borealisd` in another terminal".to_owned()
     }
 }
 

@@ -60,9 +60,12 @@ fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("can't start: {}", failure::reason(&error))))?;
     let result = runtime.block_on(async {
-        // A command that shares the terminal with a child, or has a query to cancel, deals
-        // with the signals itself.
-        if matches!(cli.command, Command::Psql(_) | Command::Run(_)) {
+        // A command that shares the terminal with a child, has a query to cancel, or is ended
+        // with Ctrl-C deals with the signals itself.
+        if matches!(
+            cli.command,
+            Command::Psql(_) | Command::Run(_) | Command::Tunnel(_)
+        ) {
             return commands::run(cli, output).await;
         }
         let mut interrupt = signal(SignalKind::interrupt())

@@ -24,6 +24,7 @@ mod shutdown;
 mod status;
 mod target;
 mod top;
+mod tunnel;
 mod upgrade;
 mod url;
 mod users;
@@ -99,6 +100,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Env(args) => env::run(context, &args).await,
         Command::Rotate(args) => rotate::run(context, &args).await,
         Command::Psql(args) => psql::run(context, args).await,
+        Command::Tunnel(args) => tunnel::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Extensions(args) => extensions::run(context, args).await,
         Command::Users(args) => users::run(context, args).await,

@@ -1,6 +1,11 @@
 //! `psql`: psql over a session.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::Stdio,
+};
 
 use borealis_proto::v1;
 
@@ -18,11 +23,23 @@ pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
     // Looked for first: a session opened for nothing costs seconds.
     let psql = find(args.binary_path)?;
     let (opened, held) = super::hold(context, request).await?;
+    if opened.session.access() != v1::Access::ReadWrite && is_typed_into(&args.args) {
+        // psql shows the database's own refusal of a write, which can't say what to type.
+        context.output.note(&format!(
+            "{} is read-only; with --write-access (-w) it can be written to",
+            opened.session.name
+        ));
+    }
     let mut command = child::command(psql, Stdio::inherit());
     command.args(args.args);
     child::without_detours(&mut command);
     command.envs(child::variables(&opened).into_iter().take(5));
     child::run(command, held, context.output).await
+}
+
+/// Whether somebody sits there, and hasn't said already all that psql is to do.
+fn is_typed_into(args: &[OsString]) -> bool {
+    args.is_empty() && io::stdin().is_terminal()
 }
 
 fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -33,7 +50,7 @@ fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
         }),
         None => child::find("psql".as_ref()).ok_or_else(|| {
             Failure::failed("psql is not installed, or not on the PATH").with_hint(
-                "install PostgreSQL's client (apt install postgresql-client), or name it with --binary-path",
+                "install PostgreSQL's client (such as apt install postgresql-client), or name it with --binary-path",
             )
         }),
     }

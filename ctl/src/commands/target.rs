@@ -7,14 +7,23 @@ use crate::{
     failure::Failure,
 };
 
+/// The app of the commands that name none, by the Heroku CLI's own variable
+/// (<https://devcenter.heroku.com/articles/using-the-cli#app-commands>).
+const APP_VARIABLE: &str = "HEROKU_APP";
+
 /// One target.
 ///
 /// # Errors
 /// A usage failure where nothing was named.
 pub(crate) fn one(args: &TargetArgs) -> Result<v1::Target, Failure> {
+    let named = args.app.clone().or_else(|| {
+        // What was typed stands for itself, and may be an add-on or a session.
+        let app = std::env::var(APP_VARIABLE).ok()?;
+        args.target.is_none().then_some(app)
+    });
     let target = v1::Target {
         name: args.target.clone().unwrap_or_default(),
-        app: args.app.clone().unwrap_or_default(),
+        app: named.unwrap_or_default(),
         addon: args.addon.clone().unwrap_or_default(),
     };
     if target == v1::Target::default() {

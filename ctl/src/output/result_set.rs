@@ -114,12 +114,21 @@ impl Output {
         }
     }
 
-    /// What is printed of a statement that has no rows to show.
-    pub(crate) fn without_rows(&self, tag: &str) -> String {
+    /// What is printed of statements none of which has rows to show; to people their tags are.
+    pub(crate) fn without_rows(&self) -> &'static str {
         match self.format {
-            Format::Table => format!("{tag}\n"),
-            Format::Csv => String::new(),
-            Format::Json | Format::Yaml => "[]\n".to_owned(),
+            Format::Table | Format::Csv => "",
+            Format::Json | Format::Yaml => "[]\n",
+        }
+    }
+
+    /// What stands between two result sets, so that a program can tell them apart: JSON's
+    /// arrays need nothing, YAML's are documents.
+    pub(crate) fn between_results(&self) -> &'static str {
+        match self.format {
+            Format::Table | Format::Csv => "\n",
+            Format::Json => "",
+            Format::Yaml => "---\n",
         }
     }
 }

@@ -99,6 +99,27 @@ impl Output {
         }
     }
 
+    /// Prints one session; to people in the reference tool's six lines, which scripts read.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub(crate) fn tunnel(&self, opened: &Opened) -> Result<(), Failure> {
+        if self.format != Format::Table {
+            return self.session(opened, View::Connect);
+        }
+        let session = &opened.session;
+        let lines = [
+            ("Username", session.user.clone()),
+            ("Password", opened.secrets.password.clone()),
+            ("Host", session.host.clone()),
+            ("Port", session.port.to_string()),
+            ("Database name", session.database.clone()),
+            ("URL", opened.secrets.url.clone()),
+        ];
+        let lines = lines.map(|(label, value)| format!("{label:>14}: {value}\n"));
+        self.text(&lines.concat())
+    }
+
     /// Prints sessions: a table, or the contract's array.
     ///
     /// # Errors

@@ -1,8 +1,7 @@
 //! The conversation: one simple query, and what comes back of it.
 //!
-//! Of several statements only the last result set is printed, and which is the last shows
-//! only when the next one hasn't come, so result sets are spooled. A single statement's rows
-//! are printed as they arrive, but for a table, whose columns' widths the last row may change.
+//! Every statement's results are printed, in their order and as they arrive, but for a table,
+//! whose columns' widths the last row may change: it is spooled.
 
 use std::{io::Write as _, path::Path, sync::OnceLock};
 
@@ -81,12 +80,22 @@ struct Collector<'a> {
     job: &'a Job,
     output: &'a Output,
     stdout: Results,
-    streams: bool,
     current: Option<Sink>,
-    last: Option<Spool>,
-    printed: bool,
-    tag: Option<String>,
+    shown: Shown,
     failure: Option<Failure>,
+}
+
+/// What standard output has so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// No statement has ended yet.
+    Nothing,
+    /// Statements have ended, and none had anything to show in this format.
+    NoRows,
+    /// The data of a `COPY … TO STDOUT`, whose tag would be taken for a part of it.
+    Copied,
+    /// A result set.
+    Results,
 }
 
 /// Where the rows of the current result set go.
@@ -103,11 +112,8 @@ impl<'a> Collector<'a> {
             job,
             output,
             stdout: output.results()?,
-            streams: output.format != Format::Table && is_one_statement(&job.sql),
             current: None,
-            last: None,
-            printed: false,
-            tag: None,
+            shown: Shown::Nothing,
             failure: None,
         })
     }
@@ -123,7 +129,7 @@ impl<'a> Collector<'a> {
                 None => {}
             },
             Message::CommandComplete(body) => self.complete(&body)?,
-            Message::CopyOutResponse(_) => self.printed = true,
+            Message::CopyOutResponse(_) => self.shown = Shown::Copied,
             Message::CopyData(body) => self
                 .stdout
                 .write_all(body.data())
@@ -152,29 +158,41 @@ impl<'a> Collector<'a> {
     }
 
     fn begin(&mut self, columns: Vec<Column>) -> Result<(), Failure> {
-        // The one before wasn't the last.
-        self.last = None;
-        self.current = Some(if self.streams {
+        if self.shown == Shown::Results {
+            self.output.text(self.output.between_results())?;
+        }
+        self.shown = Shown::Results;
+        self.current = Some(if self.output.format == Format::Table {
+            Sink::Spool(Spool::new(columns))
+        } else {
             let out = self.output.results()?;
             let mut writer = self.output.result_set(&columns, Widths::new(&columns), out);
             writer.begin().map_err(|error| Failure::output(&error))?;
-            self.printed = true;
             Sink::Stdout(writer)
-        } else {
-            Sink::Spool(Spool::new(columns))
         });
         Ok(())
     }
 
     fn complete(&mut self, body: &CommandCompleteBody) -> Result<(), Failure> {
         match self.current.take() {
-            Some(Sink::Spool(spool)) => self.last = Some(spool),
-            Some(Sink::Stdout(mut writer)) => {
-                writer.end().map_err(|error| Failure::output(&error))?;
-            }
-            None => self.tag = body.tag().ok().map(str::to_owned),
+            Some(Sink::Spool(spool)) => spool.print(self.output, &mut self.stdout),
+            Some(Sink::Stdout(mut writer)) => writer.end().map_err(|error| Failure::output(&error)),
+            None => self.tag(body.tag().unwrap_or_default()),
         }
-        Ok(())
+    }
+
+    /// A statement without rows: what it did, to a person.
+    fn tag(&mut self, tag: &str) -> Result<(), Failure> {
+        if self.shown == Shown::Copied {
+            return Ok(());
+        }
+        if self.shown == Shown::Nothing {
+            self.shown = Shown::NoRows;
+        }
+        match self.output.format {
+            Format::Table => self.output.text(&format!("{tag}\n")),
+            _ => Ok(()),
+        }
     }
 
     /// Hands on what was printed, before a wait.
@@ -186,16 +204,12 @@ impl<'a> Collector<'a> {
         .map_err(|error| Failure::output(&error))
     }
 
-    /// Prints what had to wait until all was done.
     fn finish(mut self) -> Result<(), Failure> {
         self.flush()?;
-        if let Some(failure) = self.failure {
-            return Err(failure);
-        }
-        match (self.last, self.tag) {
-            (Some(spool), _) => spool.print(self.output, self.stdout),
-            (None, Some(tag)) if !self.printed => self.output.text(&self.output.without_rows(&tag)),
-            _ => Ok(()),
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if self.shown == Shown::NoRows => self.output.text(self.output.without_rows()),
+            None => Ok(()),
         }
     }
 }
@@ -210,24 +224,4 @@ fn columns(body: &RowDescriptionBody) -> Result<Vec<Column>, Failure> {
         })
         .collect()
         .map_err(|error| Failure::failed(format!("the database's columns can't be read: {error}")))
-}
-
-/// Whether `sql` is certainly one statement: without a semicolon, but for those at its end.
-fn is_one_statement(sql: &str) -> bool {
-    let end = |c: char| c == ';' || c.is_whitespace();
-    !sql.trim_end_matches(end).contains(';')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_statement_is_one_for_certain() {
-        assert!(is_one_statement("select 1"));
-        assert!(is_one_statement("select 1 ; \n;"));
-        assert!(!is_one_statement("select 1; select 2"));
-        // It may be one, but only PostgreSQL's parser knows.
-        assert!(!is_one_statement("select ';'"));
-    }
 }

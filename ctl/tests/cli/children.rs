@@ -226,7 +226,7 @@ async fn a_missing_psql_is_noticed_before_a_session_is_opened() {
         1,
         "",
         "error: psql is not installed, or not on the PATH\n\
-         hint: install PostgreSQL's client (apt install postgresql-client), or name it with --binary-path\n",
+         hint: install PostgreSQL's client (such as apt install postgresql-client), or name it with --binary-path\n",
     );
     daemon
         .run(&["psql", "sushi", "-b", "/nowhere/psql"])

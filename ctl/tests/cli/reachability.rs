@@ -36,7 +36,7 @@ async fn the_default_socket_is_in_the_runtime_directory() {
         "",
         &format!(
             "error: borealisd is not running: there is no socket {}\n\
-             hint: start it with `borealisd`\n",
+             hint: start it with `borealisd` in another terminal\n",
             socket.display()
         ),
     );

@@ -34,17 +34,24 @@ async fn results_errors_and_notices() {
         (
             "table",
             "select 1 as a; select 2 as b; select 3 as c",
-            " c\n---\n 3\n(1 row)\n",
+            " a\n---\n 1\n(1 row)\n\n b\n---\n 2\n(1 row)\n\n c\n---\n 3\n(1 row)\n",
         ),
         (
             "table",
             "begin; select 1 as a; commit",
-            " a\n---\n 1\n(1 row)\n",
+            "BEGIN\n a\n---\n 1\n(1 row)\nCOMMIT\n",
         ),
+        ("json", "begin; select 1 as a; commit", "[\n{\"a\":1}\n]\n"),
+        (
+            "json",
+            "select 1 as a; select 2 as b where false",
+            "[\n{\"a\":1}\n]\n[]\n",
+        ),
+        ("csv", "select 1 as a; select 2 as b", "a\n1\n\nb\n2\n"),
         (
             "table",
             "create table t (n int); insert into t values (1), (2)",
-            "INSERT 0 2\n",
+            "CREATE TABLE\nINSERT 0 2\n",
         ),
         ("json", "insert into t values (3)", "[]\n"),
         ("csv", "insert into t values (4)", ""),
@@ -62,7 +69,7 @@ async fn results_errors_and_notices() {
         (
             "yaml",
             "select 1 as n, '2026-01-01'::date as d; select 2 as n where false",
-            "[]\n",
+            "- \"n\": 1\n  d: \"2026-01-01\"\n---\n[]\n",
         ),
         ("json", "", ""),
         ("table", "", ""),
@@ -91,14 +98,16 @@ async fn results_errors_and_notices() {
         "",
     );
 
-    sql(&daemon, "table", "select 1;\nselect *\n  from nope")
+    // What came before the error is no less true for it.
+    sql(&daemon, "csv", "select 1 as a; select 1/0 as b")
         .await
-        .assert(
-            1,
-            "",
-            "error: relation \"nope\" does not exist (SQLSTATE 42P01)\n\
-         LINE 3:   from nope\n               ^\n",
-        );
+        .assert(1, "a\n1\n", "error: division by zero (SQLSTATE 22012)\n");
+    sql(&daemon, "table", "select *\n  from nope").await.assert(
+        1,
+        "",
+        "error: relation \"nope\" does not exist (SQLSTATE 42P01)\n\
+         LINE 2:   from nope\n               ^\n",
+    );
     sql(
         &daemon,
         "json",
@@ -147,7 +156,7 @@ async fn results_errors_and_notices() {
     daemon
         .run(&["run", "sushi", "-f", "csv", "-i", file.to_str().unwrap()])
         .await
-        .assert(0, "m\n2\n", "");
+        .assert(0, "n\n1\n\nm\n2\n", "");
     with_input(
         &daemon,
         &["run", "sushi", "-f", "csv", "-i", "-"],
@@ -165,9 +174,11 @@ async fn copying_in() {
         create function say() returns trigger language plpgsql as \
           $$ begin raise notice 'row % %', new.n, repeat('x', 200); return new; end $$; \
         create trigger say before insert on t for each row execute function say()";
-    sql(&daemon, "table", noisy)
-        .await
-        .assert(0, "CREATE TRIGGER\n", "");
+    sql(&daemon, "table", noisy).await.assert(
+        0,
+        "CREATE TABLE\nCREATE FUNCTION\nCREATE TRIGGER\n",
+        "",
+    );
 
     // More data, and more notices in answer, than any socket's buffer holds.
     let rows = 50_000;
@@ -211,8 +222,7 @@ async fn memory_does_not_grow_with_the_rows() {
     for (format, sql, before) in [
         ("csv", rows.clone(), 1),
         ("json", rows.clone(), 1),
-        // Spooled: another statement could follow.
-        ("json", format!("select 1; {rows}"), 1),
+        ("json", format!("select 1; {rows}"), 4),
         ("table", rows.clone(), 2),
     ] {
         let mut child = daemon

@@ -120,9 +120,10 @@ impl<'a> Section<'a> {
             Some(key) => Err(self.source.error(
                 key.span(),
                 format!(
-                    "there is no key {}{}; accepted {}: {}",
+                    "there is no key {}{}{}; accepted {}: {}",
                     self.prefix,
                     key.get_ref(),
+                    nearest(key.get_ref(), accepted),
                     match self.prefix {
                         "" => "at the top".to_owned(),
                         prefix => format!("in [{}]", prefix.trim_end_matches('.')),
@@ -154,6 +155,16 @@ impl<'a> Section<'a> {
             self.error_at(key, problem)
         })
     }
+}
+
+/// The key that was meant, where one is near enough, as the command line's parser has it.
+fn nearest(typed: &str, accepted: &[&str]) -> String {
+    accepted
+        .iter()
+        .map(|key| (strsim::jaro(typed, key), key))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map_or_else(String::new, |(_, key)| format!(" (did you mean {key}?)"))
 }
 
 // === impl Entry ===

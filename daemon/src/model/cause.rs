@@ -277,7 +277,10 @@ impl Cause {
                 &if open.is_empty() {
                     format!("open one with `borealisctl open {name}`")
                 } else {
-                    format!("open ones are: {}", open.join(", "))
+                    format!(
+                        "open ones are: {}; another is opened with `borealisctl open`",
+                        open.join(", ")
+                    )
                 },
             ),
             Self::SeveralSessions { target, names } => row(
@@ -340,7 +343,18 @@ impl Cause {
                 format!(
                     "Heroku refused the API token from {source} (it may have expired or been revoked)"
                 ),
-                "sign in again with `borealisctl login` or `heroku login`",
+                match source.as_str() {
+                    // A login would not be looked at while the variable is there.
+                    "HEROKU_API_KEY" => {
+                        "put a valid token into the daemon's HEROKU_API_KEY, or take it out and sign in with `borealisctl login`; then start borealisd again"
+                    }
+                    "token_command" => {
+                        "see what the token_command of config.toml prints; `borealisctl login` with a valid token wins over it"
+                    }
+                    _ => {
+                        "sign in again with `borealisctl login` or `heroku login`; `borealisctl whoami` shows the places that a token is taken from"
+                    }
+                },
             ),
             Self::TwoFactorRequired => row(
                 "two-factor-required",
@@ -357,7 +371,7 @@ impl Cause {
                 R::Never,
                 "28000",
                 format!("there is no app {app} that this Heroku account can see"),
-                "check the name with `heroku apps`, and the account with `heroku auth:whoami`",
+                "check the name with `heroku apps`, and the account with `borealisctl whoami`",
             ),
             Self::AddonNotFound {
                 addon,
@@ -394,7 +408,9 @@ impl Cause {
                 R::Never,
                 "28000",
                 format!("app {app} has no Borealis Isolated Postgres add-on attachments"),
-                &format!("see `heroku addons --app {app}`"),
+                &format!(
+                    "name another app, or see what this one has with `heroku addons --app {app}`"
+                ),
             ),
             Self::SeveralAddons { app, attachments } => row(
                 "several-addons",
@@ -717,6 +733,7 @@ impl Cause {
             row.class,
             Class::Usage | Class::Login | Class::NotFound | Class::Unavailable
         ) || row.retry == Retry::Never
+            || matches!(self, Self::ConfigVariableInvalid { .. })
     }
 }
 

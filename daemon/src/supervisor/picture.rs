@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::{
     machine::Phase,
-    model::{Access, Cause, Class, Mode, Role, SessionName, Target},
+    model::{Access, Cause, Mode, Role, SessionName, Target},
     session::{Counters, Status},
 };
 
@@ -72,8 +72,8 @@ impl View {
         }
     }
 
-    /// Whether it has come to where waiting changes nothing soon: up, failed, or refused by
-    /// the add-on's state.
+    /// Whether it has come to where waiting changes nothing soon: up, failed, or refused for
+    /// what waiting does not change.
     pub fn is_settled(&self) -> bool {
         match self.status.phase {
             Phase::Up => true,
@@ -82,7 +82,7 @@ impl View {
                 .status
                 .last_error
                 .as_ref()
-                .is_some_and(|cause| cause.row().class == Class::Unavailable),
+                .is_some_and(Cause::is_for_good),
         }
     }
 }

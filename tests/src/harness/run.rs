@@ -76,6 +76,17 @@ impl Run {
             .unwrap_or_else(|error| panic!("{:?} can't be started: {error}", self.command))
     }
 
+    /// Starts it on a terminal, whose program's side this is.
+    pub fn start_on(mut self, terminal: &File) -> Child {
+        let [stdin, stdout, stderr] = [(); 3].map(|()| terminal.try_clone().expect("a descriptor"));
+        self.command
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?} can't be started: {error}", self.command))
+    }
+
     /// Runs it to its end; ends it where that takes too long.
     #[track_caller]
     pub fn outcome(mut self) -> Outcome {

@@ -59,22 +59,6 @@ fn results_in_every_format() {
 }
 
 #[test]
-fn the_last_of_several_statements_is_shown() {
-    let desk = Desk::new();
-    let shown = desk.ctl_ok(&[
-        "run",
-        "sushi",
-        "-u",
-        "-f",
-        "csv",
-        "-d",
-        "select 1 as a; select 2 as b",
-    ]);
-    assert_eq!(shown, "b\n2");
-    desk.leave();
-}
-
-#[test]
 fn an_error_of_the_database_is_shown_whole() {
     let desk = Desk::new();
     let failed = desk.ctl(&["run", "sushi", "-u", "-d", "select nope from orders"]);

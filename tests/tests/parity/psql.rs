@@ -1,0 +1,235 @@
+//! `borealisctl psql` on a terminal: as if psql had been started by hand.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    process::Child,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+
+use borealis_tests::harness::{Desk, PATIENCE};
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+/// A terminal with a program on it.
+struct Terminal {
+    user: File,
+    shown: Arc<(Mutex<String>, Condvar)>,
+    /// How much of it has been waited for.
+    seen: usize,
+    child: Child,
+}
+
+// === impl Terminal ===
+
+impl Terminal {
+    /// Starts a program on a new terminal, in a session of its own.
+    fn start(desk: &Desk, words: &[&str], environment: &[(&str, &str)]) -> Self {
+        let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&user).unwrap();
+        unlockpt(&user).unwrap();
+        let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
+        let programs = File::options().read(true).write(true).open(path).unwrap();
+        let user = File::from(user);
+        let mut run = desk
+            .run("setsid")
+            .args(&["--ctty"])
+            .args(words)
+            .env("TERM", "xterm")
+            .env("PAGER", "cat");
+        for (name, value) in environment {
+            run = run.env(name, value);
+        }
+        let child = run.start_on(&programs);
+        let shown: Arc<(Mutex<String>, Condvar)> = Arc::default();
+        let mut reader = user.try_clone().unwrap();
+        let writer = Arc::clone(&shown);
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // Ends with an error once nobody has the terminal open.
+            while let Ok(length @ 1..) = reader.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                writer.0.lock().unwrap().push_str(&text);
+                writer.1.notify_all();
+            }
+        });
+        let mut terminal = Self {
+            user,
+            shown,
+            seen: 0,
+            child,
+        };
+        terminal.resize(24, 80);
+        terminal
+    }
+
+    fn psql(desk: &Desk, words: &[&str], environment: &[(&str, &str)]) -> Self {
+        let ctl = desk.binary("borealisctl").display().to_string();
+        Self::start(desk, &[&[&ctl, "psql"], words].concat(), environment)
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.user, size).unwrap();
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.user.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is shown, behind all that was waited for before.
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        let (shown, changed) = &*self.shown;
+        let seen = self.seen;
+        let waiting = changed.wait_timeout_while(shown.lock().unwrap(), PATIENCE, |shown| {
+            !shown[seen..].contains(text)
+        });
+        let (shown, late) = waiting.unwrap();
+        assert!(
+            !late.timed_out(),
+            "{text:?} isn't shown:\n{}",
+            &shown[seen..]
+        );
+        self.seen = seen + shown[seen..].find(text).unwrap() + text.len();
+    }
+
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        (code, self.shown.0.lock().unwrap().clone())
+    }
+}
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+const CTRL_Z: &str = "\u{1a}";
+
+#[test]
+fn ctrl_c_cancels_the_query_and_not_psql() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let mut psql = Terminal::psql(&desk, &["sushi"], &[]);
+    psql.expect("sushi is read-only; with --write-access (-w) it can be written to");
+    psql.expect("=> ");
+    psql.type_in("select pg_sleep(602);\n");
+    let asleep = "select count(*) from pg_stat_activity where query like 'select pg_sleep(602)%'";
+    while desk.query(&url, asleep) != "1" {}
+    psql.type_in(CTRL_C);
+    psql.expect("canceling statement due to user request");
+    psql.expect("=> ");
+    psql.type_in("select 'still ' || 'here';\n");
+    psql.expect("still here");
+    psql.expect("=> ");
+    psql.type_in(CTRL_D);
+    assert_eq!(psql.ended().0, Some(0));
+    // The session was open before, and stays.
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
+fn the_users_own_settings_window_and_history_are_used() {
+    let desk = Desk::new();
+    let [settings, history] =
+        ["settings.psql", "history"].map(|name| desk.path(name).display().to_string());
+    std::fs::write(
+        &settings,
+        "\\echo settings are read\n\\set PROMPT1 'ready> '\n",
+    )
+    .unwrap();
+    let environment = [("PSQLRC", settings.as_str()), ("PSQL_HISTORY", &history)];
+    let mut psql = Terminal::psql(&desk, &["sushi", "-w"], &environment);
+    psql.expect("settings are read");
+    psql.expect("ready> ");
+    psql.resize(40, 132);
+    psql.type_in("\\! stty size\n");
+    psql.expect("40 132");
+    psql.expect("ready> ");
+    psql.type_in("select 'remember' as this;\n");
+    psql.expect("(1 row)");
+    psql.type_in("\\q\n");
+    let (code, shown) = psql.ended();
+    assert_eq!(code, Some(0));
+    assert!(!shown.contains("is read-only"), "{shown}");
+    let history = std::fs::read_to_string(history).unwrap();
+    assert!(history.contains("remember"), "{history}");
+    desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
+    desk.leave();
+}
+
+#[test]
+fn a_shells_job_control_works() {
+    let desk = Desk::new();
+    let mut shell = Terminal::start(&desk, &["bash", "--norc", "-i"], &[("PS1", "shell> ")]);
+    shell.expect("shell> ");
+    let ctl = desk.binary("borealisctl").display().to_string();
+    shell.type_in(&format!("{ctl} psql sushi\n"));
+    shell.expect("=> ");
+    shell.type_in(CTRL_Z);
+    shell.expect("Stopped");
+    shell.expect("shell> ");
+    shell.type_in("fg\n");
+    shell.type_in("select 'back ' || 'again';\n");
+    shell.expect("back again");
+    shell.type_in("\\q\n");
+    shell.expect("shell> ");
+    shell.type_in("exit 3\n");
+    assert_eq!(shell.ended().0, Some(3));
+    desk.daemon().wait_until_gone("sushi", &desk.sandbox);
+    desk.leave();
+}
+
+#[test]
+fn its_exit_code_is_psqls() {
+    let desk = Desk::new();
+    for (words, code) in [
+        (&["-c", "select nope"][..], 1),
+        (&["-v", "ON_ERROR_STOP=1", "-f", "bad.sql"], 3),
+        (&["-c", "select 1"], 0),
+        (&["--no-such-flag"], 1),
+    ] {
+        std::fs::write(desk.path("bad.sql"), "select nope;\n").unwrap();
+        let ran = desk.ctl(&[&["psql", "sushi", "--", "-X"], words].concat());
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+    }
+    // Its input may be a script.
+    let script = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["psql", "sushi", "--", "-XAtq"]);
+    assert_eq!(
+        script
+            .input("select 1;\nselect 2;\n")
+            .outcome()
+            .expect_success(),
+        "1\n2"
+    );
+    // --binary-path names another one.
+    let other = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["psql", "sushi", "-b", "/bin/false"]);
+    assert_eq!(other.outcome().code, Some(1));
+    desk.leave();
+}
+
+/// Ctrl-C on a command's own terminal reaches it once, and it decides what it means.
+#[test]
+fn ctrl_c_reaches_what_run_started() {
+    let desk = Desk::new();
+    let ctl = desk.binary("borealisctl").display().to_string();
+    let script = "trap 'echo cleaned up; exit 44' INT; echo started; while :; do :; done";
+    let mut command = Terminal::start(&desk, &[&ctl, "run", "sushi", "-u", "-e", script], &[]);
+    command.expect("started");
+    command.type_in(CTRL_C);
+    command.expect("cleaned up");
+    assert_eq!(command.ended().0, Some(44));
+    desk.daemon().wait_until_gone("sushi", &desk.sandbox);
+    desk.leave();
+}
