@@ -3,6 +3,7 @@
 //! it can be ended where that does no harm, with a word to the client.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     io,
     pin::Pin,
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::timeout,
@@ -262,11 +264,18 @@ where
     }
 }
 
-/// One direction's buffer.
+thread_local! {
+    /// Where bytes are read to, by all connections that a thread serves: one that is idle
+    /// needs no buffer of its own.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; UP.max(DOWN)].into_boxed_slice());
+}
+
+/// One direction.
 struct Pipe {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// What the writer has not taken yet.
+    waiting: BytesMut,
+    /// How much that may be.
+    limit: usize,
     /// The reader has said all.
     has_ended: bool,
     needs_flush: bool,
@@ -282,11 +291,10 @@ enum Broken {
 // === impl Pipe ===
 
 impl Pipe {
-    fn new(size: usize) -> Self {
+    fn new(limit: usize) -> Self {
         Self {
-            buffer: vec![0; size].into_boxed_slice(),
-            start: 0,
-            end: 0,
+            waiting: BytesMut::new(),
+            limit,
             has_ended: false,
             needs_flush: false,
             shut: false,
@@ -294,12 +302,12 @@ impl Pipe {
     }
 
     fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.waiting.is_empty()
     }
 
     /// Nobody takes what is left.
     fn give_up(&mut self) {
-        self.start = self.end;
+        self.waiting = BytesMut::new();
         self.has_ended = true;
     }
 
@@ -317,28 +325,33 @@ impl Pipe {
         W: AsyncWrite + Unpin,
     {
         loop {
-            let filled = self.poll_fill(context, reader, &mut on_read);
+            let filled = SCRATCH.with_borrow_mut(|scratch| {
+                let read =
+                    ready!(self.poll_fill(context, reader, scratch)).map_err(Broken::Reader)?;
+                on_read(read);
+                self.poll_pass(context, writer, read, &mut on_written)
+                    .map_err(Broken::Writer)?;
+                Poll::Ready(Ok(()))
+            });
             match filled {
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reader(error))),
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 // Small answers wait in a TLS stream or a channel until they are flushed.
-                Poll::Pending if self.is_empty() => {
+                Poll::Pending => {
                     ready!(self.poll_drain(context, writer, &mut on_written))
                         .map_err(Broken::Writer)?;
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+                Poll::Ready(Ok(())) => {}
             }
             if self.has_ended {
                 return self
                     .poll_drain(context, writer, on_written)
                     .map_err(Broken::Writer);
             }
-            match self.poll_write(context, writer, &mut on_written) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Writer(error))),
-                // More is read while the writer is slow, until the buffer is full.
-                Poll::Pending if filled.is_ready() && self.end < self.buffer.len() => {}
-                Poll::Pending => return Poll::Pending,
+            // More is read while the writer is slow, until there is enough.
+            if self.waiting.len() >= self.limit {
+                ready!(self.poll_write(context, writer, &mut on_written))
+                    .map_err(Broken::Writer)?;
             }
         }
     }
@@ -350,9 +363,7 @@ impl Pipe {
         writer: &mut W,
         mut on_written: impl FnMut(&[u8]),
     ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
-            ready!(self.poll_write(context, writer, &mut on_written))?;
-        }
+        ready!(self.poll_write(context, writer, &mut on_written))?;
         if self.needs_flush {
             ready!(Pin::new(writer).poll_flush(context))?;
             self.needs_flush = false;
@@ -360,43 +371,67 @@ impl Pipe {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_fill<R: AsyncRead + Unpin>(
+    /// Reads as much as there may be, of which nothing is the end.
+    fn poll_fill<'s, R: AsyncRead + Unpin>(
         &mut self,
         context: &mut Context<'_>,
         reader: &mut R,
-        on_read: &mut impl FnMut(&[u8]),
-    ) -> Poll<io::Result<()>> {
-        if self.has_ended || self.end == self.buffer.len() {
-            return Poll::Ready(Ok(()));
+        scratch: &'s mut [u8],
+    ) -> Poll<io::Result<&'s [u8]>> {
+        let room = self.limit.saturating_sub(self.waiting.len());
+        if self.has_ended || room == 0 {
+            return Poll::Ready(Ok(&[]));
         }
-        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        ready!(Pin::new(reader).poll_read(context, &mut room))?;
-        on_read(room.filled());
-        let read = room.filled().len();
+        let mut buffer = ReadBuf::new(&mut scratch[..room]);
+        ready!(Pin::new(reader).poll_read(context, &mut buffer))?;
+        let read = buffer.filled().len();
         self.has_ended = read == 0;
-        self.end += read;
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(&scratch[..read]))
     }
 
+    /// Writes what was read, after what is waiting; what isn't taken waits as well.
+    fn poll_pass<W: AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        writer: &mut W,
+        mut read: &[u8],
+        on_written: &mut impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        if self.poll_write(context, writer, on_written)?.is_ready() {
+            while !read.is_empty() {
+                match Pin::new(&mut *writer).poll_write(context, read)? {
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(written) => {
+                        on_written(&read[..written]);
+                        self.needs_flush = true;
+                        read = &read[written..];
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.waiting.extend_from_slice(read);
+        Ok(())
+    }
+
+    /// Writes what is waiting.
     fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,
         on_written: &mut impl FnMut(&[u8]),
     ) -> Poll<io::Result<()>> {
-        let waiting = &self.buffer[self.start..self.end];
-        if !waiting.is_empty() {
-            let written = ready!(Pin::new(writer).poll_write(context, waiting))?;
+        while !self.waiting.is_empty() {
+            let written = ready!(Pin::new(&mut *writer).poll_write(context, &self.waiting))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            on_written(&waiting[..written]);
-            self.start += written;
+            on_written(&self.waiting[..written]);
+            self.waiting.advance(written);
             self.needs_flush = true;
         }
-        if self.is_empty() {
-            (self.start, self.end) = (0, 0);
-        }
+        // Kept for as long as the writer is slow, and no longer.
+        self.waiting = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 }
