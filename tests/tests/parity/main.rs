@@ -48,8 +48,21 @@ mod table;
 mod texts;
 mod tunnel;
 
-/// A port that was free a moment ago, which is free enough: nothing asks for it by number.
+/// A port that was free a moment ago, below those that the system gives to connections and
+/// the daemon to sessions: nobody takes it meanwhile.
 fn free_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
+    use std::{
+        net::TcpListener,
+        process,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = process::id() * 50 + TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + number % 5_000;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port.to_string();
+        }
+    }
 }
