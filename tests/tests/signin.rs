@@ -129,6 +129,68 @@ fn what_heroku_refuses_is_not_kept() {
     desk.leave();
 }
 
+/// An account whose token is good, but not without a second factor.
+#[test]
+fn two_factor_accounts_are_told_the_way_out() {
+    let (mut desk, token) = desk();
+    write_netrc(
+        &desk,
+        &format!("machine 127.0.0.1 password {token}\n"),
+        0o600,
+    );
+    desk.start_daemon();
+    let body = json!({ "id": "two_factor", "message": "A second factor is required." });
+    let action = Action::status(403).body(&body.to_string());
+    let fault = Fault::on("/oauth/authorizations", action).method("POST");
+    let fault = desk.sandbox.faults().add(fault);
+    for command in [&["open", "sushi"][..], &["info", "sushi"]] {
+        desk.ctl(command)
+            .expect_failure(4, &["two-factor code", "hint: ", "`borealisctl login`"]);
+    }
+    assert!(desk.sandbox.faults().remove(fault));
+    desk.ctl_ok(&["info", "sushi"]);
+    desk.leave();
+}
+
+/// What a place holds is looked at again where it matters, not only at the start.
+#[test]
+fn a_token_that_changes_in_a_file_or_a_command_is_noticed() {
+    let (mut desk, token) = desk();
+    let other = desk.sandbox.add_user("sous@example.com");
+    let file = desk.path("token").display().to_string();
+    fs::write(&file, &token).unwrap();
+    desk.write_config(&format!("token_command = \"cat {file}\"\n"));
+    desk.start_daemon();
+    assert_eq!(who(&desk).0, "chef@example.com");
+    fs::write(&file, &other).unwrap();
+    desk.ctl_ok(&["reload"]);
+    assert_eq!(who(&desk).0, "sous@example.com");
+    // Refused, it is asked for again without anybody's asking for it.
+    desk.sandbox.faults().revoke_token();
+    fs::write(&file, &token).unwrap();
+    desk.ctl_ok(&["reload"]);
+    desk.ctl(&["info", "sushi"])
+        .expect_failure(4, &["from token_command", "hint: "]);
+    fs::write(&file, &other).unwrap();
+    desk.ctl_ok(&["info", "sushi"]);
+    fs::remove_file(&file).unwrap();
+    desk.ctl_ok(&["reload"]);
+    desk.ctl(&["info", "sushi"])
+        .expect_failure(4, &["token_command", "hint: "]);
+    assert_eq!(desk.stop_daemon(), Some(0));
+
+    let credentials = desk.path("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("heroku-api-key"), &other).unwrap();
+    desk.set("CREDENTIALS_DIRECTORY", &credentials.display().to_string());
+    desk.start_daemon();
+    assert_eq!(who(&desk).0, "sous@example.com");
+    desk.sandbox.faults().restore_token();
+    fs::write(credentials.join("heroku-api-key"), &token).unwrap();
+    assert_eq!(who(&desk).0, "chef@example.com");
+    desk.leave();
+}
+
 #[test]
 fn a_token_that_ends_is_told_and_replaced_without_a_restart() {
     let (mut desk, token) = desk();

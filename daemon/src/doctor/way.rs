@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpStream, lookup_host},
@@ -163,8 +164,9 @@ impl Doctor {
         match leases {
             Ok((ssh, database)) => {
                 let found = format!(
-                    "SSH user issued at {:.0}, database user at {:.0}",
-                    ssh.issued_at, database.issued_at
+                    "SSH user issued {}, database user {}",
+                    age(ssh.issued_at),
+                    age(database.issued_at)
                 );
                 report.ok(id, found).await;
                 Ok((ssh, database))
@@ -356,4 +358,14 @@ async fn open(
     };
     report.fail_for(id, &cause).await;
     Err((id, "the database can't be reached"))
+}
+
+/// How long ago, in its largest unit: the reader's zone isn't known here.
+fn age(moment: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(moment).as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7200 => format!("{} min ago", seconds / 60),
+        _ => format!("{} h ago", seconds / 3600),
+    }
 }

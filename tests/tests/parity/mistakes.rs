@@ -59,8 +59,12 @@ fn at_the_session() {
     let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = squatter.local_addr().unwrap().port().to_string();
     let refused = desk.ctl(&["open", "sushi", "--port", &port]);
-    let holder = std::fs::read_to_string("/proc/self/comm").unwrap();
-    let holder = format!("{} ({})", holder.trim(), process::id());
+    let (_, holder) = refused
+        .stderr
+        .split_once(" is in use by ")
+        .expect("a holder");
+    let holder = holder.lines().next().unwrap().to_owned();
+    assert!(holder.contains(&process::id().to_string()), "{holder}");
     let words = [(port.as_str(), "PORT"), (&holder, "PROGRAM (PID)")];
     keep(
         &desk,

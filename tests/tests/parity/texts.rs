@@ -14,9 +14,13 @@ pub(crate) fn compare(file: &str, text: &str) {
         return;
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
+    let differs = text
+        .lines()
+        .zip(expected.lines())
+        .find(|(now, there)| now != there);
     assert!(
         text == expected,
-        "{file} has another text. Where the new one is better, run this test again with \
-         BOREALIS_WRITE_TEXTS=1.\n--- there ---\n{expected}\n--- now ---\n{text}"
+        "{file} has another text, first at {differs:?}. Where the new one is better, run this \
+         test again with BOREALIS_WRITE_TEXTS=1.\n--- there ---\n{expected}\n--- now ---\n{text}"
     );
 }

@@ -25,15 +25,12 @@ fn passwords(desk: &Desk) -> u64 {
 fn tunnel(desk: &Desk, args: &[&str]) -> (Child, String) {
     let run = desk.run(desk.binary("borealisctl"));
     let mut child = run.args(&[&["tunnel"], args].concat()).start();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "no URL");
-        if let Some(url) = line.trim().strip_prefix("URL: ") {
-            return (child, url.to_owned());
-        }
-    }
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let url = stdout
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| line.trim().strip_prefix("URL: ").map(str::to_owned));
+    (child, url.expect("a URL"))
 }
 
 fn end(mut child: Child, signal: Signal) -> Option<i32> {
