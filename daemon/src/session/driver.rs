@@ -231,11 +231,19 @@ impl Driver {
         });
         let farewell = self.work(&mut commands).await;
         // Meanwhile clients that come are told why they can't stay.
+        let open = self.gateway.counters.active();
         let cause = self.drain(farewell, &mut commands).await;
+        let busy = self.gateway.counters.active();
         // Aborting drops the endpoint: the port is free and the socket gone when it is joined.
         accepting.abort();
         let _ = accepting.await;
         self.cut(cause).await;
+        if open > 0 {
+            let ended = open.saturating_sub(busy);
+            let detail = format!("({ended} where it did no harm, {busy} at work)");
+            let journal = &self.environment.journal;
+            journal.of_session(&name, Kind::ConnectionsEnded, detail);
+        }
         tracing::info!(session = %name, "session closed");
     }
 
