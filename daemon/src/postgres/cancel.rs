@@ -69,6 +69,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::postgres::startup::FirstPacket;
 
@@ -102,5 +104,15 @@ mod tests {
         });
         sent.unwrap();
         assert_eq!(&read, b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x05ABCD");
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_is_taken_as_it_is_or_not_at_all(key in proptest::collection::vec(any::<u8>(), 0..300)) {
+            match CancelRequest::parse(key.clone().into()) {
+                Some(request) => prop_assert_eq!(&request.encode()[8..], &key[..]),
+                None => prop_assert!(!(8..=260).contains(&key.len())),
+            }
+        }
     }
 }

@@ -245,7 +245,9 @@ impl Driver {
             let _ = timeout(farewell.grace, self.gateway.arriving.wait()).await;
         }
         // Else clients that come are told why they can't stay.
+        let open = self.gateway.counters.active();
         let cause = self.drain(farewell, &mut commands).await;
+        let busy = self.gateway.counters.active();
         accepting.abort();
         let _ = accepting.await;
         match Arc::into_inner(endpoint) {
@@ -255,6 +257,12 @@ impl Driver {
         }
         notify::barrier().await;
         self.cut(cause).await;
+        if open > 0 {
+            let ended = open.saturating_sub(busy);
+            let detail = format!("({ended} where it did no harm, {busy} at work)");
+            let journal = &self.environment.journal;
+            journal.of_session(&name, Kind::ConnectionsEnded, detail);
+        }
         tracing::info!(session = %name, "session closed");
     }
 

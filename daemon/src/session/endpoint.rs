@@ -19,6 +19,9 @@ use crate::{
     notify, port,
 };
 
+/// Connections that may wait to be accepted; the kernel's own bound is lower on old ones.
+const BACKLOG: i32 = 1024;
+
 /// libpq looks for this file in the directory it is given as host, as its default port is
 /// 5432.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -155,6 +158,8 @@ fn bind_tcp(inherited: &mut Inherited, wish: &PortWish) -> Result<(TcpListener, 
 
 fn listen(port: u16) -> io::Result<TcpListener> {
     let listener = StdTcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    // The standard library's queue of 128 makes clients that come at once wait a second.
+    rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

@@ -16,8 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::SessionName;
 
-/// Clients that haven't logged in yet, for each session.
+/// Clients that haven't logged in yet, for each session; more than these only while they are
+/// [`NEW`].
 const MAX_LOGINS: usize = 100;
+/// So many at most.
+const MOST_LOGINS: usize = 500;
+/// How long a client isn't sent away for another below [`MOST_LOGINS`]: whoever means to log
+/// in has done so by then.
+const NEW: Duration = Duration::from_secs(3);
 /// How often the log speaks of too many.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -32,8 +38,8 @@ struct Waiting {
     warned: Option<Instant>,
 }
 
-#[derive(Default)]
 struct Client {
+    since: Instant,
     has_spoken: AtomicBool,
     sent_away: CancellationToken,
 }
@@ -47,15 +53,13 @@ pub(super) struct Login {
 // === impl Logins ===
 
 impl Logins {
-    /// A place for a client that has connected. Where all are taken, the oldest client that
-    /// has said nothing is sent away, else the oldest.
+    /// A place for a client that has connected. Where too many have one, the oldest client
+    /// that has said nothing is sent away, else the oldest.
     pub(super) fn admit(self: &Arc<Self>, session: &SessionName) -> Login {
-        let client = Arc::new(Client::default());
+        let client = Arc::new(Client::new());
         let mut waiting = self.waiting();
-        if waiting.clients.len() >= MAX_LOGINS {
-            let silent = |client: &Arc<Client>| !client.has_spoken.load(Ordering::Relaxed);
-            let oldest = waiting.clients.iter().position(silent).unwrap_or(0);
-            if let Some(client) = waiting.clients.remove(oldest) {
+        if let Some(place) = waiting.to_send_away() {
+            if let Some(client) = waiting.clients.remove(place) {
                 client.sent_away.cancel();
             }
             if waiting.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
@@ -73,6 +77,43 @@ impl Logins {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Whose place the next one gets.
+    fn to_send_away(&self) -> Option<usize> {
+        if self.clients.len() < MAX_LOGINS {
+            return None;
+        }
+        let old = self.clients.iter().filter(|client| !client.is_new());
+        // They stand in the order that they came in.
+        let candidates = match (old.count(), self.clients.len() < MOST_LOGINS) {
+            (0, true) => return None,
+            (0, false) => self.clients.len(),
+            (old, _) => old,
+        };
+        let silent = |client: &Arc<Client>| !client.has_spoken.load(Ordering::Relaxed);
+        let place = self.clients.iter().take(candidates).position(silent);
+        Some(place.unwrap_or(0))
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            has_spoken: AtomicBool::new(false),
+            sent_away: CancellationToken::new(),
+        }
+    }
+
+    fn is_new(&self) -> bool {
+        self.since.elapsed() < NEW
     }
 }
 
@@ -111,13 +152,14 @@ mod tests {
         login.client.sent_away.is_cancelled()
     }
 
-    #[test]
-    fn the_silent_give_way_and_the_oldest_first() {
+    #[tokio::test(start_paused = true)]
+    async fn the_silent_give_way_and_the_oldest_first() {
         let session = SessionName::parse("sushi").unwrap();
         let logins = Arc::new(Logins::default());
         let first = logins.admit(&session);
         first.has_spoken();
         let mut silent: Vec<_> = (1..MAX_LOGINS).map(|_| logins.admit(&session)).collect();
+        tokio::time::advance(NEW).await;
         assert!(!silent.iter().any(is_away));
         let next = logins.admit(&session);
         assert!(is_away(&silent[0]) && !is_away(&silent[1]) && !is_away(&first));
@@ -130,5 +172,20 @@ mod tests {
         }
         let last = logins.admit(&session);
         assert!(is_away(&first) && !is_away(&last));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_new_has_time_to_log_in() {
+        let session = SessionName::parse("sushi").unwrap();
+        let logins = Arc::new(Logins::default());
+        let honest = logins.admit(&session);
+        honest.has_spoken();
+        let others: Vec<_> = (1..MOST_LOGINS).map(|_| logins.admit(&session)).collect();
+        assert!(!others.iter().any(is_away));
+        let _next = logins.admit(&session);
+        assert!(is_away(&others[0]) && !is_away(&honest));
+        tokio::time::advance(NEW).await;
+        let _last = logins.admit(&session);
+        assert!(is_away(&others[1]) && !is_away(&honest));
     }
 }

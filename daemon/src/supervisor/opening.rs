@@ -188,7 +188,9 @@ impl Actor {
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
-        let detail = format!("for {}, at port {port}", spec.target);
+        let until = spec.expires_at.map(|at| format!(", until {at:.0}"));
+        let until = until.unwrap_or_default();
+        let detail = format!("for {}, at port {port}{until}", spec.target);
         self.journal()
             .of_session(&name, Kind::SessionOpened, detail);
         let running = Running::Bound(self.start(&spec, endpoint, &login));

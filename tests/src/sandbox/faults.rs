@@ -78,6 +78,11 @@ impl Faults {
         .await
     }
 
+    /// Makes the line to the embedded bastion so long, there and back.
+    pub fn lengthen_line(&self, round_trip: Duration) {
+        self.running.provider.bastion.lengthen(round_trip);
+    }
+
     /// Does something to PostgreSQL; returns when it is done.
     ///
     /// # Errors

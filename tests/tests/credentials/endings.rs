@@ -4,7 +4,7 @@
 use borealis_proto::v1::State;
 use borealis_tests::{
     harness::Desk,
-    sandbox::{BastionAction, PostgresAction},
+    sandbox::{BastionAction, Options, PostgresAction},
 };
 
 use crate::client::Connected;
@@ -85,6 +85,26 @@ fn the_end_of_a_time_box_waits_for_the_transaction_that_is_open() {
     assert_eq!(writer.end(&desk).message(), over);
 
     desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
+    // Each step is an event.
+    let events = desk.json(&["events", "sushi-rw"]);
+    let text = |event: &serde_json::Value, key: &str| event[key].as_str().unwrap().to_owned();
+    let events = events.as_array().unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| text(event, "kind")).collect();
+    let steps = [
+        "session-opened",
+        "session-up",
+        "session-expired",
+        "connection-refused",
+        "connections-ended",
+        "session-closed",
+    ];
+    assert_eq!(kinds, steps, "{events:#?}");
+    assert!(
+        text(&events[0], "message").contains(", until 20"),
+        "{events:#?}"
+    );
+    let ended = "(2 where it did no harm, 0 at work)";
+    assert!(text(&events[4], "message").contains(ended), "{events:#?}");
     let reader = desk.open(&["sushi"]);
     assert_eq!(desk.query(&reader, "select a from boxed"), "7");
     desk.leave();
@@ -144,15 +164,19 @@ fn stopping_the_daemon_is_told_to_whoever_is_connected() {
 
 #[test]
 fn pg_isready_says_how_it_is() {
-    let desk = Desk::new();
+    let mut desk = Desk::without_daemon(Options::default());
+    desk.write_config("connect_timeout = \"2s\"\n");
+    desk.start_daemon();
     let url = desk.open(&["sushi"]);
-    let ready = || {
-        desk.run("pg_isready")
-            .args(&["-q", "-d", &url])
-            .outcome()
-            .code
+    let socket = format!("host={}", desk.socket_dir("sushi").display());
+    let ready = |wanted: i32, when: &str| {
+        for way in [&url, &socket] {
+            let args = ["-q", "-t", "20", "-d", way];
+            let code = desk.run("pg_isready").args(&args).outcome().code;
+            assert_eq!(code, Some(wanted), "{when}: {way}");
+        }
     };
-    assert_eq!(ready(), Some(0));
+    ready(0, "up");
     let act = |action| {
         desk.sandbox
             .block_on(desk.sandbox.faults().bastion(action))
@@ -160,11 +184,74 @@ fn pg_isready_says_how_it_is() {
     };
     act(BastionAction::Stop);
     desk.wait_for("sushi", |session| session.state() == State::Reconnecting);
-    assert_eq!(ready(), Some(1));
+    ready(1, "reconnecting");
     act(BastionAction::Start);
     desk.wait_for("sushi", |session| session.state() == State::Up);
-    assert_eq!(ready(), Some(0));
+    ready(0, "up again");
+
+    // What only the user can mend.
+    act(BastionAction::ChangeHostKey);
+    act(BastionAction::Cut);
+    desk.wait_for("sushi", |session| session.state() == State::Failed);
+    ready(1, "failed");
+    act(BastionAction::RestoreHostKey);
+    desk.ctl_ok(&["rotate", "sushi"]);
+    desk.wait_for("sushi", |session| session.state() == State::Up);
+    ready(0, "mended");
+
+    // While it closes.
+    let busy = Connected::to(&url, &desk);
+    busy.run("begin", &desk).unwrap();
+    let closing = desk
+        .run(desk.binary("borealisctl"))
+        .args(&["close", "sushi", "--grace", "1h"])
+        .start();
+    desk.wait_for("sushi", |session| session.state() == State::Closing);
+    ready(1, "closing");
     desk.ctl_ok(&["close", "sushi"]);
-    assert_eq!(ready(), Some(2));
+    assert!(closing.wait_with_output().unwrap().status.success());
+    ready(2, "closed");
+
+    // As it opens: the bastion isn't there.
+    act(BastionAction::Stop);
+    desk.ctl_ok(&["open", "sushi", "--no-wait"]);
+    ready(1, "opening");
+    act(BastionAction::Start);
+    desk.wait_for("sushi", |session| session.state() == State::Up);
+    ready(0, "opened");
+    desk.leave();
+}
+
+#[test]
+fn show_says_how_to_verify_it_and_how_libpq_knows_it_for_good() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let shown = desk.ctl_ok(&["show", "sushi"]);
+    let word_after = |words: &str| {
+        let (_, rest) = shown.split_once(words).unwrap_or_else(|| {
+            panic!("{words:?} is not in {shown}");
+        });
+        let end = rest.find([',', ' ', '`', '\n']).unwrap_or(rest.len());
+        rest[..end].to_owned()
+    };
+    let ca = word_after("sslrootcert=");
+    let verified = format!("{url}?sslmode=verify-full&sslrootcert={ca}");
+    assert_eq!(desk.query(&verified, "select 1"), "1");
+
+    let ask = |variable: &str, value: &str| {
+        desk.run("psql")
+            .env(variable, value)
+            .args(&["-XAtc", "select 'by name'", "service=sushi"])
+            .outcome()
+            .expect_success()
+    };
+    let service_file = word_after("PGSERVICEFILE=");
+    assert_eq!(ask("PGSERVICEFILE", &service_file), "by name");
+    let for_good = word_after("export PGSYSCONFDIR=");
+    assert_eq!(ask("PGSYSCONFDIR", &for_good), "by name");
+
+    // A passthrough session's TLS is the database's own.
+    desk.ctl_ok(&["open", "sushi", "--passthrough", "--name", "through"]);
+    assert!(!desk.ctl_ok(&["show", "through"]).contains("CA file"));
     desk.leave();
 }

@@ -10,4 +10,5 @@ mod client;
 mod endings;
 mod load;
 mod rotation;
+mod round_trips;
 mod warm;

@@ -64,7 +64,7 @@ impl Admin {
 
 /// Waits until `show` says that so many connections are kept ready.
 #[track_caller]
-fn wait_for_ready(session: &str, ready: u32, desk: &Desk) {
+pub(crate) fn wait_for_ready(session: &str, ready: u32, desk: &Desk) {
     let wanted = format!(", {ready} kept ready");
     let began = Instant::now();
     loop {

@@ -10,7 +10,7 @@ use rustls::{
         verify_server_cert_signed_by_trust_anchor,
     },
     crypto::{
-        CryptoProvider, verify_tls12_signature, verify_tls13_signature,
+        CryptoProvider, ring::kx_group, verify_tls12_signature, verify_tls13_signature,
         verify_tls13_signature_with_raw_key,
     },
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -84,7 +84,12 @@ impl UpstreamTls {
                 (Demand::Require, Some(Authorities::new(authorities)?))
             }
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(CryptoProvider {
+            // PostgreSQL up to 17 knows only this one unless it is told (`ssl_ecdh_curve`); any
+            // other first guess costs a round trip more.
+            kx_groups: vec![kx_group::SECP256R1, kx_group::X25519, kx_group::SECP384R1],
+            ..rustls::crypto::ring::default_provider()
+        });
         let verifier = Verifier {
             provider: Arc::clone(&provider),
             authorities,

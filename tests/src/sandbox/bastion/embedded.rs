@@ -124,6 +124,10 @@ impl EmbeddedBastion {
         Ok(())
     }
 
+    pub(super) fn lengthen(&self, round_trip: Duration) {
+        self.shared.lines.lengthen(round_trip);
+    }
+
     pub(super) fn stats(&self) -> BastionStats {
         let counts = &self.shared.counts;
         BastionStats {

@@ -1,21 +1,33 @@
-//! A TCP connection that can be cut or made silent from outside, whoever serves it.
+//! A TCP connection that can be cut, made silent or made long from outside, whoever serves it.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
+use bytes::{Buf as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
 };
+
+/// What may be under way on a line that is long.
+const UNDER_WAY: usize = 4 * 1024 * 1024;
 
 /// All lines of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     inner: Mutex<AllLines>,
+    /// Of all lines, in microseconds.
+    round_trip: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +41,10 @@ struct AllLines {
 pub(super) struct Line {
     stream: TcpStream,
     switch: Arc<Switch>,
+    round_trip: Arc<AtomicU64>,
+    /// What is under way, with the moment that it arrives at. Nothing is the end.
+    under_way: VecDeque<(Instant, Bytes)>,
+    arrival: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -73,7 +89,20 @@ impl Lines {
             wakers: Vec::new(),
         })));
         all.lines.push(Arc::downgrade(&switch));
-        Line { stream, switch }
+        Line {
+            stream,
+            switch,
+            round_trip: Arc::clone(&self.round_trip),
+            under_way: VecDeque::new(),
+            arrival: None,
+        }
+    }
+
+    /// How long what is sent and its answer take together, on all lines from now on. All of it
+    /// is spent on the way here.
+    pub(super) fn lengthen(&self, round_trip: Duration) {
+        let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        self.round_trip.store(micros, Ordering::Relaxed);
     }
 
     /// Ends every connection there is.
@@ -132,6 +161,55 @@ impl Line {
     }
 }
 
+// === impl Line: its length ===
+
+impl Line {
+    /// Takes what has been sent; it is under way from now on.
+    fn take_in(&mut self, context: &mut Context<'_>, round_trip: Duration) -> io::Result<()> {
+        let total =
+            |line: &Self| -> usize { line.under_way.iter().map(|(_, bytes)| bytes.len()).sum() };
+        let ended = |line: &Self| {
+            line.under_way
+                .back()
+                .is_some_and(|(_, last)| last.is_empty())
+        };
+        let mut piece = vec![0; 64 * 1024];
+        while !ended(self) && total(self) < UNDER_WAY {
+            let mut read = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(context, &mut read) {
+                Poll::Pending => break,
+                Poll::Ready(taken) => taken?,
+            }
+            let bytes = Bytes::copy_from_slice(read.filled());
+            self.under_way
+                .push_back((Instant::now() + round_trip, bytes));
+        }
+        Ok(())
+    }
+
+    fn poll_arrived(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some((at, bytes)) = self.under_way.front_mut() else {
+            return Poll::Pending;
+        };
+        if *at > Instant::now() {
+            let arrival = self.arrival.insert(Box::pin(sleep_until(*at)));
+            ready!(arrival.as_mut().poll(context));
+        }
+        let taken = bytes.len().min(buffer.remaining());
+        buffer.put_slice(&bytes[..taken]);
+        bytes.advance(taken);
+        // The end stays where it is.
+        if taken > 0 && bytes.is_empty() {
+            self.under_way.pop_front();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl Position {
     fn remember(&mut self, waker: &Waker) {
         if !self.wakers.iter().any(|known| known.will_wake(waker)) {
@@ -151,7 +229,12 @@ impl AsyncRead for Line {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_open(context))?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let round_trip = Duration::from_micros(self.round_trip.load(Ordering::Relaxed));
+        if round_trip.is_zero() && self.under_way.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        self.take_in(context, round_trip)?;
+        self.poll_arrived(context, buffer)
     }
 }
 

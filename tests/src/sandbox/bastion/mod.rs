@@ -6,7 +6,11 @@ mod keyring;
 mod line;
 mod sshd;
 
-use std::{path::Path, sync::Mutex, sync::PoisonError};
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use russh::keys::{PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -177,6 +181,14 @@ impl Bastion {
     pub(crate) fn forget(&self, scope: &str) -> Result<(), SandboxError> {
         self.keys.remove(scope);
         self.keys_changed()
+    }
+
+    /// Makes the line to it so long, round trip; without effect on sshd.
+    pub(crate) fn lengthen(&self, round_trip: Duration) {
+        match &self.server {
+            Server::Embedded(server) => server.lengthen(round_trip),
+            Server::Sshd(_) => {}
+        }
     }
 
     /// Does it, and returns when it is done.
