@@ -225,7 +225,8 @@ impl Life {
         match retry {
             Retry::Never | Retry::WhenTokenChanges => self.enter(Phase::Failed, now),
             Retry::NewLease | Retry::Backoff => {
-                let pause = self.backoff.next(jitter);
+                let took = now.since(self.attempt_began);
+                let pause = self.backoff.after(took, jitter);
                 self.wait(pause, now);
             }
             Retry::Slowly => self.wait(Self::SLOW.mul_f64(0.75 + jitter / 2.0), now),

@@ -1,6 +1,9 @@
 //! What happens to the daemon itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use borealis_tests::sandbox::{BastionKind, Options};
 use rustix::process::Signal;
@@ -31,6 +34,36 @@ fn killed_under_load() {
         scene.answers_within(RESTART, began);
         drop(calm);
     }
+    scene.leave();
+}
+
+#[test]
+fn eight_hours_of_sleep() {
+    let line = Line::on_loopback();
+    let mut clock = None;
+    let scene = Scene::prepared(
+        Options {
+            bastion_seen_at: Some(line.address()),
+            ..Options::default()
+        },
+        |desk| {
+            line.lead_to(desk.sandbox.bastion_port());
+            let file = desk.path("clock");
+            desk.set("BOREALIS_TEST_CLOCK", &file.display().to_string());
+            clock = Some(file);
+        },
+    );
+    line.mute();
+    fs::write(clock.unwrap(), (8 * 3600).to_string()).unwrap();
+    scene.answers_within(HALF_OPEN, Instant::now());
+    let log = scene.desk.log();
+    let seen = log
+        .lines()
+        .find(|line| line.contains("time has passed unseen"));
+    assert!(
+        seen.is_some_and(|line| line.contains("seconds=2880")),
+        "{seen:?}"
+    );
     scene.leave();
 }
 

@@ -8,6 +8,7 @@
 
 mod apart;
 mod bastion;
+mod calls;
 mod client;
 mod daemon;
 mod limits;
