@@ -97,7 +97,7 @@ fn the_provider_is_asked_for_no_more_than_is_needed() {
     desk.open(&["sushi", "-w"]);
     counter.expect(
         "another access to the same add-on",
-        &[GRANT, PASSWORD, NO_GRANT],
+        &[ADDONS, ATTACHMENTS, GRANT, PASSWORD, NO_GRANT],
     );
     desk.ctl_ok(&["close", "sushi-rw"]);
     counter.expect("a close", &[]);
