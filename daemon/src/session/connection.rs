@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::RngExt as _;
 use tokio::{
     io::AsyncReadExt as _,
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Counters, Limits, attempt,
     ending::{AtIdle, Ending},
+    hold::Hold,
     logins::{Login, Logins},
     splice::{Splice, Stopped},
     tunnels::{Gate, Tunnels},
@@ -39,9 +40,9 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// don't work. Another machine of the user that renews as fast stays below it, since each
 /// waits for the other's turn.
 const MAX_RENEWALS: u32 = 12;
-/// How often a client that is held asks for an attempt. Without it one that came during a
-/// long outage waits for a backoff that is longer than its patience.
-const NUDGE_AGAIN: Duration = Duration::from_secs(5);
+/// What a client whose bytes aren't understood may say before it has a tunnel: more than a
+/// startup packet, which PostgreSQL limits to 10000 bytes.
+const EARLY: usize = 16 * 1024;
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
 /// What is left in a tunnel that has ended is passed on within this time.
@@ -76,6 +77,7 @@ pub(super) struct Gateway {
 /// How many connections there may be.
 pub(super) struct Slots {
     logins: Arc<Logins>,
+    hold: Hold,
     connections: Arc<Semaphore>,
 }
 
@@ -190,13 +192,17 @@ async fn managed<S: Stream>(mut client: Authenticated<S>, gateway: &Gateway) {
 async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
     let name = &gateway.name;
     let mut ending = gateway.ending.follow();
+    let mut early = BytesMut::new();
     let reached = match gateway.slots.take() {
         Ok(slot) => tokio::select! {
             channel = gateway.reach() => channel.map(|channel| (channel, slot)),
+            // Nothing more is done for a client that has stopped waiting.
+            () = left(&mut stream, &mut early) => return,
             cause = ending.now() => Err(cause),
         },
         Err(_) => Err(gateway.too_many()),
     };
+    let mut stream = Rewound::new(early.freeze(), stream);
     match reached {
         Ok((channel, _slot)) => {
             let _counting = gateway.counters.connection();
@@ -211,12 +217,25 @@ async fn passthrough<S: Stream>(mut stream: S, gateway: &Gateway) {
     }
 }
 
+/// Completes when a client that waits has gone; keeps what it says meanwhile. One that says
+/// more than clients do before they have an answer is no longer watched.
+async fn left<S: Stream>(stream: &mut S, early: &mut BytesMut) {
+    while early.len() < EARLY {
+        let room = EARLY - early.len();
+        if !matches!(stream.read_buf(&mut early.limit(room)).await, Ok(1..)) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 // === impl Slots ===
 
 impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             logins: Arc::default(),
+            hold: Hold::new(),
             connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
         }
     }
@@ -435,23 +454,10 @@ impl Gateway {
     }
 
     async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
-        let mut gate = self.tunnels.gate();
-        let deciding = async {
-            loop {
-                if *gate.borrow_and_update() != Gate::Open {
-                    // Full means that a nudge is on its way already.
-                    let _ = self.nudges.try_send(Nudge::Client);
-                }
-                let pause = NUDGE_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
-                let decided = gate.wait_for(|gate| !matches!(gate, Gate::Hold(_)));
-                if let Ok(decided) = timeout(pause, decided).await {
-                    return decided.map(|gate| gate.clone());
-                }
-            }
-        };
-        let outcome = match timeout_at(deadline, deciding).await {
-            Ok(Ok(gate)) => Some(gate),
-            Ok(Err(_)) => return Err(Cause::SessionClosing),
+        let passing = self.slots.hold.pass(self.tunnels.gate(), &self.nudges);
+        let outcome = match timeout_at(deadline, passing).await {
+            Ok(Some(gate)) => Some(gate),
+            Ok(None) => return Err(Cause::SessionClosing),
             Err(_) => None,
         };
         match outcome {

@@ -9,6 +9,7 @@ mod connection;
 mod driver;
 mod ending;
 mod endpoint;
+mod hold;
 mod listener;
 mod logins;
 mod splice;
