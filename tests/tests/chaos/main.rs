@@ -11,6 +11,7 @@ mod bastion;
 mod calls;
 mod client;
 mod daemon;
+mod held;
 mod limits;
 mod line;
 mod load;
