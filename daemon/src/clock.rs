@@ -4,10 +4,15 @@
 //! provider's side (a grant, a credential) is measured with [`Moment`] instead. Timers stay
 //! tokio's; who owns one compares moments when it fires.
 
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{
     ops::{Add, Sub},
     time::Duration,
 };
+
+#[cfg(debug_assertions)]
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A point in time since the machine was booted; only differences mean anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,10 +33,25 @@ impl Clock {
         #[cfg(not(target_os = "linux"))]
         const ID: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
         let now = rustix::time::clock_gettime(ID);
-        Moment(Duration::new(
+        let now = Duration::new(
             u64::try_from(now.tv_sec).unwrap_or_default(),
             u32::try_from(now.tv_nsec).unwrap_or_default(),
-        ))
+        );
+        #[cfg(debug_assertions)]
+        let now = now + Duration::from_secs(SKIPPED.load(Ordering::Relaxed));
+        Moment(now)
+    }
+
+    /// Skips time as the file says that `BOREALIS_TEST_CLOCK` names: it holds the seconds to
+    /// be added. No machine can be made to sleep by a test. Not in a release build.
+    #[cfg(debug_assertions)]
+    pub fn skip_for_tests() {
+        let told = std::env::var_os("BOREALIS_TEST_CLOCK")
+            .and_then(|file| std::fs::read_to_string(file).ok())
+            .and_then(|text| text.trim().parse().ok());
+        if let Some(seconds) = told {
+            SKIPPED.fetch_max(seconds, Ordering::Relaxed);
+        }
     }
 }
 

@@ -25,8 +25,16 @@ impl Backoff {
 
     /// The next wait. `jitter` is uniform in `0.0..1.0`.
     pub fn next(&mut self, jitter: f64) -> Duration {
+        self.after(Duration::ZERO, jitter)
+    }
+
+    /// The wait after an attempt that took so long: those that end at one time limit began
+    /// in step, and a short bound would keep them so. Hence the bound is no less than half
+    /// of that.
+    pub fn after(&mut self, took: Duration, jitter: f64) -> Duration {
         let bound = Self::FIRST
             .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX))
+            .max(took / 2)
             .min(Self::CAP);
         self.failures = self.failures.saturating_add(1).min(16);
         bound.mul_f64(jitter.clamp(0.0, 1.0))
@@ -59,6 +67,15 @@ mod tests {
         );
         backoff.reset();
         assert_eq!(backoff.next(0.5).as_millis(), 250);
+    }
+
+    #[test]
+    fn a_long_attempt_is_followed_by_no_short_bound() {
+        let mut backoff = Backoff::new();
+        let took = Duration::from_secs(15);
+        assert_eq!(backoff.after(took, 1.0).as_millis(), 7500);
+        assert_eq!(backoff.next(1.0).as_millis(), 1000);
+        assert_eq!(backoff.after(took * 100, 1.0), Backoff::CAP);
     }
 
     #[test]

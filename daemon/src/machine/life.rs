@@ -225,7 +225,8 @@ impl Life {
         match retry {
             Retry::Never | Retry::WhenTokenChanges => self.enter(Phase::Failed, now),
             Retry::NewLease | Retry::Backoff => {
-                let pause = self.backoff.next(jitter);
+                let took = now.since(self.attempt_began);
+                let pause = self.backoff.after(took, jitter);
                 self.wait(pause, now);
             }
             Retry::Slowly => self.wait(Self::SLOW.mul_f64(0.75 + jitter / 2.0), now),
@@ -294,14 +295,6 @@ impl Life {
         if !now_worth_it {
             return None;
         }
-        if self.phase == Phase::Failed {
-            let trying = if self.was_up {
-                Phase::Reconnecting
-            } else {
-                Phase::Opening
-            };
-            self.enter(trying, now);
-        }
         Some(self.attempt(Renew::Nothing, now))
     }
 
@@ -311,6 +304,9 @@ impl Life {
     }
 
     fn attempt(&mut self, renew: Renew, now: Moment) -> Action {
+        if self.phase == Phase::Failed {
+            self.enter(self.trying(), now);
+        }
         self.attempting = true;
         self.attempt_began = now;
         self.renewing = renew;
@@ -333,13 +329,17 @@ impl Life {
 
     fn wait(&mut self, duration: Duration, now: Moment) {
         self.retry_at = Some(now + duration);
-        let waiting = if self.was_up {
+        if self.phase != self.trying() {
+            self.enter(self.trying(), now);
+        }
+    }
+
+    /// The phase of a session that is not up and goes on trying.
+    fn trying(&self) -> Phase {
+        if self.was_up {
             Phase::Reconnecting
         } else {
             Phase::Opening
-        };
-        if self.phase != waiting {
-            self.enter(waiting, now);
         }
     }
 
@@ -607,7 +607,127 @@ mod tests {
             .prop_map(Event::Nudged),
             Just(Event::RotationDue),
             Just(Event::Tick),
+            Just(Event::Tick),
         ]
+    }
+
+    /// The rules once more, in the simplest words: which attempts there are, and what the
+    /// user sees, without when.
+    #[derive(Debug, Default)]
+    struct Model {
+        trying: bool,
+        up: bool,
+        was_up: bool,
+        gave_up: bool,
+        closed: bool,
+        renewed: bool,
+        rotate_next: bool,
+    }
+
+    impl Model {
+        fn phase(&self) -> Phase {
+            match self {
+                Self { closed: true, .. } => Phase::Closing,
+                Self { up: true, .. } => Phase::Up,
+                Self { gave_up: true, .. } => Phase::Failed,
+                Self { was_up: true, .. } => Phase::Reconnecting,
+                _ => Phase::Opening,
+            }
+        }
+
+        /// What an event must lead to; where it depends on the time, `may` is what happened.
+        fn expect(&mut self, event: &Event, may: Option<Renew>) -> Option<Renew> {
+            if self.closed {
+                return None;
+            }
+            let begun = match event {
+                Event::AttemptSucceeded => {
+                    (self.trying, self.renewed) = (false, false);
+                    (self.up, self.was_up, self.gave_up) = (true, true, false);
+                    std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+                }
+                Event::AttemptFailed(cause) => {
+                    self.trying = false;
+                    match cause.retry() {
+                        Retry::NewLease if !self.renewed => {
+                            self.renewed = true;
+                            let is_key = matches!(cause, Cause::BastionRefusedKey { .. });
+                            Some(if is_key {
+                                Renew::SshKey
+                            } else {
+                                Renew::Password
+                            })
+                        }
+                        _ if self.up => {
+                            std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+                        }
+                        retry => {
+                            self.gave_up = matches!(retry, Retry::Never | Retry::WhenTokenChanges);
+                            None
+                        }
+                    }
+                }
+                Event::TunnelsLost(_) => {
+                    let was_up = std::mem::take(&mut self.up);
+                    // At once only where the network has just changed.
+                    if was_up && !self.trying { may } else { None }
+                }
+                Event::RotationDue if self.trying => {
+                    self.rotate_next = true;
+                    None
+                }
+                Event::RotationDue => Some(Renew::Everything),
+                Event::Close => {
+                    self.closed = true;
+                    None
+                }
+                Event::Nudged(Nudge::User) if !self.up && !self.trying => Some(Renew::Nothing),
+                // Whether it is time is what the other tests are about.
+                Event::Nudged(_) | Event::Tick if !self.up => may,
+                Event::Nudged(_) | Event::Tick => None,
+            };
+            if let Some(renew) = begun {
+                self.trying = true;
+                self.gave_up = false;
+                if renew == Renew::Everything {
+                    self.rotate_next = false;
+                }
+            }
+            begun
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        /// Over any history it does what the model does, and waits no longer than it may.
+        #[test]
+        fn it_lives_as_the_model_does(
+            history in proptest::collection::vec((event(), 0_u64..60, 0.0..1.0_f64), 0..40),
+            close in proptest::option::of(0_usize..200)
+        ) {
+            let (mut life, _) = Life::begin(at(0));
+            let mut model = Model { trying: true, ..Model::default() };
+            let mut now = 0;
+            for (number, (event, passed, jitter)) in history.into_iter().enumerate() {
+                now += passed;
+                let event = if close == Some(number) { Event::Close } else { event };
+                let ends = matches!(event, Event::AttemptSucceeded | Event::AttemptFailed(_));
+                if ends && !model.trying {
+                    continue;
+                }
+                let did = life.handle(event.clone(), at(now), jitter);
+                let did = did.map(|Action::Attempt(renew)| renew);
+                prop_assert_eq!(did, model.expect(&event, did), "{:?} at {}", event, now);
+                prop_assert_eq!(life.phase(), model.phase(), "{:?} at {}", event, now);
+                prop_assert!(model.closed || life.is_attempting() == model.trying);
+                if let Some(retry_at) = life.retry_at() {
+                    let longest = Life::SLOW.mul_f64(1.25).max(Backoff::CAP);
+                    prop_assert!(retry_at.since(at(now)) <= longest);
+                }
+            }
+        }
+
     }
 
     proptest! {

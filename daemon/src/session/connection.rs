@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{
     io::AsyncReadExt as _,
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
@@ -14,6 +14,7 @@ use super::{
     Counters, Limits,
     ending::{AtIdle, Ending},
     handover::Cancels,
+    hold::Hold,
     logins::{Login, Logins},
     splice::{Splice, Stopped, Witness},
     tunnels::{Gate, Tunnels},
@@ -35,6 +36,9 @@ use crate::{
 
 /// What a client gets to say who it is. PostgreSQL's own `authentication_timeout` is 60 s.
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
+/// What a client whose bytes aren't understood may say before it has a tunnel: more than a
+/// startup packet, which PostgreSQL limits to 10000 bytes.
+const EARLY: usize = 16 * 1024;
 /// What is left in a tunnel that has ended is passed on within this time.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 /// A channel's end and its tunnel's are seen so far apart at most.
@@ -71,6 +75,7 @@ pub(super) struct Gateway {
 /// How many connections there may be.
 pub(super) struct Slots {
     logins: Arc<Logins>,
+    pub(super) hold: Hold,
     connections: Arc<Semaphore>,
 }
 
@@ -169,14 +174,18 @@ async fn managed<S: Stream>(
 async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gateway: &Gateway) {
     let name = &gateway.name;
     let mut ending = gateway.ending.follow();
+    let mut early = BytesMut::new();
     let reached = match gateway.slots.take() {
         Ok(slot) => tokio::select! {
             channel = gateway.reach() => channel.map(|channel| (channel, slot)),
+            // Nothing more is done for a client that has stopped waiting.
+            () = left(&mut stream, &mut early) => return,
             cause = ending.now() => Err(cause),
         },
         Err(_) => Err(gateway.too_many()),
     };
     drop(arriving);
+    let mut stream = Rewound::new(early.freeze(), stream);
     match reached {
         Ok((channel, _slot)) => {
             let _counting = gateway.counters.connection();
@@ -191,12 +200,25 @@ async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gatew
     }
 }
 
+/// Completes when a client that waits has gone; keeps what it says meanwhile. One that says
+/// more than clients do before they have an answer is no longer watched.
+async fn left<S: Stream>(stream: &mut S, early: &mut BytesMut) {
+    while early.len() < EARLY {
+        let room = EARLY - early.len();
+        if !matches!(stream.read_buf(&mut early.limit(room)).await, Ok(1..)) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 // === impl Slots ===
 
 impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             logins: Arc::default(),
+            hold: Hold::new(),
             connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
         }
     }

@@ -10,6 +10,7 @@ mod driver;
 mod ending;
 mod endpoint;
 mod handover;
+mod hold;
 mod listener;
 mod logins;
 mod splice;

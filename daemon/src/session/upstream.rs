@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{attempt, connection::Gateway, tunnels::Gate};
 use crate::{
-    machine::Nudge,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease},
     postgres::{self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters},
     ssh::{ChannelStream, Closing},
@@ -21,9 +20,6 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// don't work. Another machine of the user that renews as fast stays below it, since each
 /// waits for the other's turn.
 const MAX_RENEWALS: u32 = 12;
-/// How often a client that is held asks for an attempt. Without it one that came during a
-/// long outage waits for a backoff that is longer than its patience.
-const NUDGE_AGAIN: Duration = Duration::from_secs(5);
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
 
@@ -176,23 +172,10 @@ impl Gateway {
     }
 
     async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
-        let mut gate = self.tunnels.gate();
-        let deciding = async {
-            loop {
-                if *gate.borrow_and_update() != Gate::Open {
-                    // Full means that a nudge is on its way already.
-                    let _ = self.nudges.try_send(Nudge::Client);
-                }
-                let pause = NUDGE_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
-                let decided = gate.wait_for(|gate| !matches!(gate, Gate::Hold(_)));
-                if let Ok(decided) = timeout(pause, decided).await {
-                    return decided.map(|gate| gate.clone());
-                }
-            }
-        };
-        let outcome = match timeout_at(deadline, deciding).await {
-            Ok(Ok(gate)) => Some(gate),
-            Ok(Err(_)) => return Err(Cause::SessionClosing),
+        let passing = self.slots.hold.pass(self.tunnels.gate(), &self.nudges);
+        let outcome = match timeout_at(deadline, passing).await {
+            Ok(Some(gate)) => Some(gate),
+            Ok(None) => return Err(Cause::SessionClosing),
             Err(_) => None,
         };
         match outcome {

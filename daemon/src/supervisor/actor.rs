@@ -240,7 +240,13 @@ impl Actor {
         }
         self.last_saved.clone_from(&set);
         // Both writers go on by themselves and keep their last problem.
-        drop(self.store.save(set));
+        let (saved, events) = (self.store.save(set), self.events.clone());
+        self.tasks.spawn(async move {
+            if saved.await.is_err() {
+                // At the end nobody listens any more.
+                let _ = events.send(Happened::Changed).await;
+            }
+        });
         drop(
             self.client_files
                 .write(self.views().iter().map(client_entry).collect()),

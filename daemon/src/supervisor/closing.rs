@@ -19,8 +19,9 @@ use crate::{
 
 /// The longest sleep between looks at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How often a port that is somebody else's is tried again.
-const REBIND_PAUSE: Duration = Duration::from_secs(2);
+/// How often a port that is somebody else's is tried again, and it is looked whether what
+/// couldn't be saved is.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// What a transaction gets that is open when the time of its session is over.
 const EXPIRY_GRACE: Duration = Duration::from_secs(30);
 
@@ -158,7 +159,11 @@ impl Actor {
             .filter_map(|entry| entry.spec.expires_at)
             .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default())
             .min();
-        let longest = if unbound { REBIND_PAUSE } else { LONGEST_SLEEP };
+        let longest = if unbound || self.store.problem().is_some() {
+            RETRY_PAUSE
+        } else {
+            LONGEST_SLEEP
+        };
         next_end.map_or(longest, |left| left.min(longest))
     }
 

@@ -83,6 +83,8 @@ impl Actor {
         if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
             self.hold(&opened.view.name, token.clone());
         }
+        // Who asked looks for the session in the picture.
+        self.publish();
         // Who asked may have gone; the session stays, as `open` says.
         let _ = reply.send(answer);
     }

@@ -8,7 +8,7 @@ use borealis_tests::sandbox::{BastionAction, BastionKind, Options};
 use super::{
     apart::{HERE, Names, Wire, apart},
     line::{Line, Quality, last},
-    scene::{Scene, calm},
+    scene::Scene,
 };
 
 /// Killed connections are back within this.
@@ -49,12 +49,11 @@ fn over_a_line(line: &Line, bastion: BastionKind) -> Scene {
 
 #[test]
 fn killed_connections() {
-    let scene = Scene::new(with(BastionKind::Sshd));
-    let calm = calm();
-    let began = Instant::now();
-    scene.bastion(BastionAction::Cut);
-    scene.answers_within(KILLED, began);
-    drop(calm);
+    let mut scene = Scene::new(with(BastionKind::Sshd));
+    scene.measure(KILLED, |scene| {
+        scene.bastion(BastionAction::Cut);
+        Instant::now()
+    });
     // Killed again and again is another matter: a line that flaps is tried more rarely.
     for _ in 0..3 {
         let began = Instant::now();
@@ -66,12 +65,11 @@ fn killed_connections() {
 
 #[test]
 fn reset_connections() {
-    let scene = Scene::new(with(BastionKind::Embedded));
-    let calm = calm();
-    let began = Instant::now();
-    scene.bastion(BastionAction::Reset);
-    scene.answers_within(KILLED, began);
-    drop(calm);
+    let mut scene = Scene::new(with(BastionKind::Embedded));
+    scene.measure(KILLED, |scene| {
+        scene.bastion(BastionAction::Reset);
+        Instant::now()
+    });
     scene.leave();
 }
 

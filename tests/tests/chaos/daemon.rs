@@ -1,13 +1,16 @@
 //! What happens to the daemon itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use borealis_tests::sandbox::{BastionKind, Options};
 use rustix::process::Signal;
 
 use super::{
     line::{Line, last},
-    scene::{Scene, calm},
+    scene::Scene,
 };
 
 /// A daemon that was killed and started again serves within this.
@@ -21,16 +24,50 @@ fn killed_under_load() {
         bastion: BastionKind::Sshd,
         ..Options::default()
     });
-    for _ in 0..3 {
-        let calm = calm();
+    for _ in 0..2 {
         scene.load.set_absent(true);
         scene.desk.kill_daemon();
         let began = Instant::now();
         scene.desk.start_daemon();
         scene.load.set_absent(false);
-        scene.answers_within(RESTART, began);
-        drop(calm);
+        scene.answers_within(HALF_OPEN, began);
     }
+    scene.measure(RESTART, |scene| {
+        scene.desk.kill_daemon();
+        let began = Instant::now();
+        scene.desk.start_daemon();
+        began
+    });
+    scene.leave();
+}
+
+#[test]
+fn eight_hours_of_sleep() {
+    let line = Line::on_loopback();
+    let mut clock = None;
+    let scene = Scene::prepared(
+        Options {
+            bastion_seen_at: Some(line.address()),
+            ..Options::default()
+        },
+        |desk| {
+            line.lead_to(desk.sandbox.bastion_port());
+            let file = desk.path("clock");
+            desk.set("BOREALIS_TEST_CLOCK", &file.display().to_string());
+            clock = Some(file);
+        },
+    );
+    line.mute();
+    fs::write(clock.unwrap(), (8 * 3600).to_string()).unwrap();
+    scene.answers_within(HALF_OPEN, Instant::now());
+    let log = scene.desk.log();
+    let seen = log
+        .lines()
+        .find(|line| line.contains("time has passed unseen"));
+    assert!(
+        seen.is_some_and(|line| line.contains("seconds=2880")),
+        "{seen:?}"
+    );
     scene.leave();
 }
 

@@ -84,9 +84,7 @@ fn the_disk_is_full() {
         // What is over is over, and told.
         scene.desk.ctl(&["close", "ramen.borealis_pg_navy"]);
         await_log(&scene.desk, "not saved");
-        let status = scene.desk.ctl(&["status"]);
-        let said = format!("{}{}", status.stdout, status.stderr);
-        assert!(said.contains("state.json"), "{said}");
+        await_status(&scene.desk, |said| said.contains("state.json"));
         assert_eq!(fs::read(&file).unwrap(), before, "half written");
         // It goes on.
         scene.load.await_answers(20);
@@ -98,6 +96,7 @@ fn the_disk_is_full() {
             last(Duration::from_millis(20));
         }
         serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
+        await_status(&scene.desk, |said| !said.contains("state.json"));
         scene.desk.open(&["sushi", "-w"]);
         scene.load.stop();
         scene.desk.leave();
@@ -199,6 +198,20 @@ fn clients_that_say_nothing_keep_nobody_out() {
     assert_eq!(desk.query(&url, "select 1"), "1");
     drop(crowd);
     desk.leave();
+}
+
+#[track_caller]
+fn await_status(desk: &Desk, wanted: impl Fn(&str) -> bool) {
+    let began = Instant::now();
+    loop {
+        let status = desk.ctl(&["status"]);
+        let said = format!("{}{}", status.stdout, status.stderr);
+        if wanted(&said) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{said}");
+        last(Duration::from_millis(50));
+    }
 }
 
 #[track_caller]

@@ -8,8 +8,10 @@
 
 mod apart;
 mod bastion;
+mod calls;
 mod client;
 mod daemon;
+mod held;
 mod limits;
 mod line;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{PoisonError, RwLock, RwLockWriteGuard},
+    sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -16,11 +16,6 @@ use super::{line::last, load::Load};
 
 /// Held by who starts a scene, which keeps both cores busy, and by who measures.
 static CALM: RwLock<()> = RwLock::new(());
-
-/// While the answer lives, no other scene is started in this process.
-pub(super) fn calm() -> RwLockWriteGuard<'static, ()> {
-    CALM.write().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The desk, the session `sushi` and its load.
 pub(super) struct Scene {
@@ -111,6 +106,25 @@ impl Scene {
         self.desk
             .wait_for("sushi", |session| session.state() == State::Up);
         self.load.await_answers(10);
+    }
+
+    /// The same for a fault that is measured: no load, nor another scene that starts, takes
+    /// the processors away meanwhile.
+    #[track_caller]
+    pub(super) fn measure(&mut self, bound: Duration, fault: impl FnOnce(&mut Self) -> Instant) {
+        let calm = CALM.write().unwrap_or_else(PoisonError::into_inner);
+        let nobody = Load::start(&self.url, 0, 0);
+        std::mem::replace(&mut self.load, nobody).stop();
+        let began = fault(self);
+        super::client::Client::connect(&self.url)
+            .ask(PATIENCE)
+            .expect("an answer");
+        let took = began.elapsed();
+        println!("an answer after {took:?}");
+        drop(calm);
+        self.load = Load::start(&self.url, 2, 2);
+        self.load.await_answers(10);
+        assert!(took <= bound, "{took:?}, not {bound:?}");
     }
 
     /// Ends the load and the daemon: nothing went wrong, nothing is left, and what was

@@ -1,0 +1,124 @@
+//! Clients and lines that are silent, without load beside them.
+
+use std::{
+    io::Read as _,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use borealis_proto::v1::State;
+use borealis_tests::{
+    harness::{Desk, PATIENCE},
+    sandbox::{BastionAction, Options},
+};
+
+use super::line::{Line, last};
+
+fn tasks(desk: &Desk) -> u64 {
+    let text = desk.ctl_ok(&["metrics"]);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("borealis_tasks "));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn address(url: &str) -> &str {
+    let (_, place) = url.rsplit_once('@').unwrap();
+    place.split_once('/').unwrap().0
+}
+
+#[test]
+fn clients_that_stop_waiting_are_forgotten() {
+    let desk = Desk::new();
+    let managed = desk.open(&["sushi"]);
+    let raw = desk.open(&["sushi", "--passthrough", "--name", "raw"]);
+    let faults = desk.sandbox.faults();
+    desk.sandbox
+        .block_on(faults.bastion(BastionAction::Stop))
+        .unwrap();
+    for session in ["sushi", "raw"] {
+        desk.wait_for(session, |session| session.state() != State::Up);
+    }
+    let before = tasks(&desk);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let waiting: Vec<_> = [&managed, &raw]
+        .into_iter()
+        .flat_map(|url| std::iter::repeat_n(url, 20))
+        .map(|url| {
+            let url = url.clone();
+            runtime.spawn(async move {
+                let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
+                connecting.await.map(drop)
+            })
+        })
+        .collect();
+    let began = Instant::now();
+    // One for each, and a few of an attempt come and go.
+    while tasks(&desk) < before + 30 {
+        assert!(began.elapsed() < PATIENCE, "{before}, {}", tasks(&desk));
+        last(Duration::from_millis(20));
+    }
+    for client in waiting {
+        client.abort();
+    }
+    drop(runtime);
+    let left = Instant::now();
+    while tasks(&desk) > before + 4 {
+        // Far below the 30 s after which they would be refused.
+        assert!(left.elapsed() < Duration::from_secs(15), "{}", tasks(&desk));
+        last(Duration::from_millis(20));
+    }
+    desk.sandbox
+        .block_on(faults.bastion(BastionAction::Start))
+        .unwrap();
+    assert_eq!(desk.query(&managed, "select 1"), "1");
+    desk.leave();
+}
+
+/// How long it takes until a line that nobody uses is known to be dead.
+fn found_dead(keepalive: &str) -> Duration {
+    let line = Line::on_loopback();
+    let desk = Desk::without_daemon(Options {
+        bastion_seen_at: Some(line.address()),
+        ..Options::default()
+    });
+    line.lead_to(desk.sandbox.bastion_port());
+    desk.write_config(keepalive);
+    let mut desk = desk;
+    desk.start_daemon();
+    desk.open(&["sushi"]);
+    let began = Instant::now();
+    line.mute();
+    desk.wait_for("sushi", |session| session.state() != State::Up);
+    let took = began.elapsed();
+    desk.wait_for("sushi", |session| session.state() == State::Up);
+    desk.leave();
+    took
+}
+
+#[test]
+fn a_line_that_nobody_uses_is_found_dead() {
+    let took = found_dead("");
+    println!("dead after {took:?}");
+    // 5 s of silence, 5 s without an answer, and the time to see it.
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[test]
+fn how_soon_is_configurable() {
+    let took = found_dead("[keepalive]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    println!("dead after {took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn a_client_that_never_says_who_it_is_is_closed() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    let mut silent = TcpStream::connect(address(&url)).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let began = Instant::now();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    assert!(began.elapsed() > Duration::from_secs(29));
+    desk.leave();
+}
