@@ -5,10 +5,12 @@
 //! for a tunnel is found out by probing it.
 
 use std::{
+    env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     time::Duration,
 };
 
+use rustix::io::Errno;
 use tokio::{
     net::lookup_host,
     sync::watch,
@@ -54,13 +56,28 @@ pub async fn leads_to(host: &str) -> bool {
     }
 }
 
-/// Asks the kernel: connecting a UDP socket looks a route up and sends nothing.
+/// Asks the kernel: connecting a UDP socket looks a route up and sends nothing. Where it
+/// can't be asked, for want of descriptors say, there may be one.
 fn has_route(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((address, 9)).is_ok())
+    let asked = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 9)));
+    match asked {
+        Ok(()) => true,
+        Err(error) => matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        ),
+    }
+}
+
+/// Whether HTTPS goes by a proxy, which may know a way where this machine has none.
+pub fn has_proxy() -> bool {
+    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .any(|name| env::var_os(name).is_some_and(|proxy| !proxy.is_empty()))
 }
 
 async fn watch_clock(changes: &watch::Sender<u64>) {

@@ -74,7 +74,9 @@ impl Attempt {
     /// The cause of the first step that failed; `NoNetwork`, with nothing tried, where there
     /// is none.
     pub(super) async fn run(self, renew: Renew) -> Result<Proven, Cause> {
-        if !network::leads_to(&self.first_host()).await {
+        if let Some(host) = self.first_host()
+            && !network::leads_to(&host).await
+        {
             return Err(Cause::NoNetwork);
         }
         let resolved = match self.spec.resolved.clone() {
@@ -125,15 +127,17 @@ impl Attempt {
         })
     }
 
-    /// Whom it needs first: the bastion, where the key to it is held.
-    fn first_host(&self) -> String {
+    /// Whom it needs first: the bastion, where the key to it is held. Nobody, where a proxy
+    /// stands before the API.
+    fn first_host(&self) -> Option<String> {
         let held = self.spec.resolved.as_ref();
         let held = held.and_then(|resolved| self.broker.current_ssh(&resolved.addon));
         match held {
-            Some(lease) => lease.credential.bastion.host.clone(),
+            Some(lease) => Some(lease.credential.bastion.host.clone()),
+            None if network::has_proxy() => None,
             None => {
                 let api = self.broker.provider().endpoints().heroku();
-                api.host_str().unwrap_or_default().to_owned()
+                api.host_str().map(str::to_owned)
             }
         }
     }
