@@ -35,7 +35,7 @@ pub fn raise() {
 /// an accept fails for a moment, which its listener survives.
 pub fn for_child<T>(spawn: impl FnOnce() -> T) -> T {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(limit) = before.clone() else {
+    let Some(limit) = *before else {
         return spawn();
     };
     let raised = getrlimit(Resource::Nofile);

@@ -102,7 +102,7 @@ fn the_provider_is_asked_for_no_more_than_is_needed() {
     desk.ctl_ok(&["close", "sushi-rw"]);
     counter.expect("a close", &[]);
     let seen = counter.seen;
-    desk.kill_daemon();
+    assert_eq!(desk.stop_daemon(), Some(0));
     desk.start_daemon();
     Client::connect(&url).slowest(1);
     let mut counter = Counter { desk: &desk, seen };

@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that meets the unexpected has failed"
+    clippy::print_stdout,
+    reason = "a test that meets the unexpected has failed; its figures are for who runs it with --nocapture"
 )]
 
 mod apart;

@@ -33,7 +33,7 @@ enum Trouble {
     PasswordRotatedElsewhere,
     KeysRotatedElsewhere,
     CredentialsRotated,
-    ApiInTrouble,
+    ApiAmiss,
     GrantsExpired,
     TokenRevoked,
     DaemonStopped,
@@ -52,7 +52,7 @@ const TROUBLES: [Trouble; 16] = [
     Trouble::PasswordRotatedElsewhere,
     Trouble::KeysRotatedElsewhere,
     Trouble::CredentialsRotated,
-    Trouble::ApiInTrouble,
+    Trouble::ApiAmiss,
     Trouble::GrantsExpired,
     Trouble::TokenRevoked,
     Trouble::DaemonStopped,
@@ -166,7 +166,7 @@ fn make(trouble: Trouble, time: Duration, scene: &mut Scene, line: &Line) {
         Trouble::CredentialsRotated => {
             scene.desk.ctl_ok(&["rotate", "sushi"]);
         }
-        Trouble::ApiInTrouble => {
+        Trouble::ApiAmiss => {
             let actions = [
                 Action::status(503),
                 Action::Drop,
