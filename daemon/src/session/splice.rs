@@ -45,6 +45,9 @@ pub(super) struct Splice<'a, C, D> {
     down: Pipe,
     /// `None` where the bytes aren't the daemon's to understand.
     dialogue: Option<Dialogue>,
+    /// The same, of what has been received and not been given to the client yet: what changes
+    /// log-ins must be known before the client knows.
+    ahead: Option<Dialogue>,
     witness: Witness<'a>,
     asked: u64,
 }
@@ -95,6 +98,7 @@ where
             database,
             up: Pipe::new(UP),
             down: Pipe::new(DOWN),
+            ahead: dialogue.clone(),
             dialogue,
             witness,
             asked: 0,
@@ -232,18 +236,24 @@ where
             database,
             down,
             dialogue,
+            ahead,
             witness,
             ..
         } = self;
         let said = |bytes: &[u8]| {
             if let Some(dialogue) = dialogue {
                 dialogue.server_said(bytes);
-                if dialogue.take_changed_log_ins() {
+            }
+        };
+        let received = |bytes: &[u8]| {
+            count(&witness.counters.received, bytes);
+            if let Some(ahead) = ahead {
+                ahead.server_said(bytes);
+                if ahead.take_changed_log_ins() {
                     (witness.on_changed_log_ins)();
                 }
             }
         };
-        let received = |bytes: &[u8]| count(&witness.counters.received, bytes);
         down.poll_copy(context, database, client, received, said)
     }
 

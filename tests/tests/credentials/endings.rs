@@ -14,10 +14,13 @@ fn what_was_connected_through_a_dead_tunnel_is_told_at_once() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
     let idle = Connected::to(&url, &desk);
+    // One that was kept ready is replaced, where nothing has been asked on it yet.
+    idle.run("select 1", &desk).unwrap();
     let busy = Connected::to(&url, &desk);
     busy.run("begin", &desk).unwrap();
     for action in [BastionAction::Cut, BastionAction::Reset] {
         let client = Connected::to(&url, &desk);
+        client.run("select 1", &desk).unwrap();
         desk.sandbox
             .block_on(desk.sandbox.faults().bastion(action))
             .unwrap();
