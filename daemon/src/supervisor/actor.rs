@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Command, Handle, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry, find,
@@ -233,16 +233,28 @@ impl Actor {
 
     /// Saves the set, and writes it for libpq, where it differs from what was saved last.
     pub(super) fn save(&mut self) {
+        self.save_then(Vec::new());
+    }
+
+    /// The same, and tells who waits for it to be on disk, or for the disk to refuse it.
+    pub(super) fn save_then(&mut self, waiting: Vec<CancellationToken>) {
+        let tell = |waiting: Vec<CancellationToken>| {
+            for token in waiting {
+                token.cancel();
+            }
+        };
         let open = self.entries.values().filter_map(Entry::saved);
         let set: Vec<_> = open.chain(self.remembered.values().cloned()).collect();
         if set == self.last_saved {
-            return;
+            return tell(waiting);
         }
         self.last_saved.clone_from(&set);
         // Both writers go on by themselves and keep their last problem.
         let (saved, events) = (self.store.save(set), self.events.clone());
         self.tasks.spawn(async move {
-            if saved.await.is_err() {
+            let saved = saved.await;
+            tell(waiting);
+            if saved.is_err() {
                 // At the end nobody listens any more.
                 let _ = events.send(Happened::Changed).await;
             }

@@ -106,9 +106,8 @@ impl Actor {
         if let Some(saved) = entry.remembered(Timestamp::now()) {
             self.remembered.insert(name.clone(), saved);
         }
-        for waiting in entry.closing {
-            waiting.cancel();
-        }
+        // Who is told that it is closed must not find it open after a crash.
+        self.save_then(entry.closing);
         entry.afterwards
     }
 

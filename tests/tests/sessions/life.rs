@@ -291,3 +291,16 @@ fn an_open_that_comes_while_the_session_is_ending_follows_its_end() {
     assert_eq!(desk.query(&url, "select 1"), "1");
     desk.leave();
 }
+
+#[test]
+fn what_is_said_to_be_closed_stays_closed_through_a_crash() {
+    let mut desk = Desk::new();
+    for _ in 0..5 {
+        desk.open(&["sushi"]);
+        desk.ctl_ok(&["close", "sushi"]);
+        desk.kill_daemon();
+        desk.start_daemon();
+        assert_eq!(desk.ctl_ok(&["list", "--format", "json"]), "[]");
+    }
+    desk.leave();
+}
