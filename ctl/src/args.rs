@@ -372,6 +372,9 @@ pub(crate) struct OpenArgs {
     /// Close by itself after this time (30s, 5m, 1h30m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
+    /// With --for: what open transactions then get at most; default: 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "lifetime")]
+    pub(crate) grace: Option<Duration>,
     /// Local port; default: the one it had before, else a free one
     #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,

@@ -31,6 +31,7 @@ pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
         .into(),
         port: args.port.map_or(0, u32::from),
         name: args.name.unwrap_or_default(),
+        grace: args.grace.map(super::duration).transpose()?,
         expires_in: args.lifetime.map(super::duration).transpose()?,
         wait: wait.map(super::duration).transpose()?,
     };

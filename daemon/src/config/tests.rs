@@ -144,7 +144,7 @@ fn refusals_name_place_key_value_and_what_is_accepted() {
     let cases = [
         (
             "connect_timeout = \"30s\"\nportrange = \"1-2\"\n",
-            "config.toml:2:1: there is no key portrange; accepted at the top: port_range, connect_timeout, shutdown_grace, upstream_tls, upstream_ca, warm_connections, max_connections, token_command, metrics_listen, rotation, keepalive, session",
+            "config.toml:2:1: there is no key portrange (did you mean port_range?); accepted at the top: port_range, connect_timeout, shutdown_grace, upstream_tls, upstream_ca, warm_connections, max_connections, token_command, metrics_listen, rotation, keepalive, session",
         ),
         (
             "[keepalive]\n  every = \"5s\"\n",

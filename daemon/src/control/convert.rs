@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     machine::Phase,
-    model::{Access, Cause, Class, Mode, Role, SessionName, Target},
+    model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target},
     session::Counters,
     supervisor::{Lifetime, OpenRequest, Selection, View},
 };
@@ -95,9 +95,18 @@ pub(super) fn selection(targets: Vec<v1::Target>, all: bool) -> Result<Selection
 }
 
 pub(super) fn open_request(request: v1::OpenSessionRequest) -> Result<OpenRequest, Cause> {
-    let expires_at = match request.expires_in.as_ref() {
-        Some(expires_in) => Some(expiry(duration(expires_in)?)?),
-        None => None,
+    let grace = request.grace.as_ref().map(duration).transpose()?;
+    let expiry = match (request.expires_in.as_ref(), grace) {
+        (Some(expires_in), grace) => Some(Expiry {
+            at: after(duration(expires_in)?)?,
+            grace: grace.unwrap_or(Expiry::GRACE),
+        }),
+        (None, Some(_)) => {
+            return Err(Cause::InvalidRequest {
+                problem: "a grace needs a time after which the session closes".into(),
+            });
+        }
+        (None, None) => None,
     };
     Ok(OpenRequest {
         role: role(request.role()),
@@ -106,7 +115,7 @@ pub(super) fn open_request(request: v1::OpenSessionRequest) -> Result<OpenReques
         port: port(request.port)?,
         name: session_name(&request.name)?,
         target: target(request.target)?,
-        expires_at,
+        expiry,
         lifetime: Lifetime::Kept,
     })
 }
@@ -222,9 +231,9 @@ pub(super) fn secrets(view: &View) -> v1::Secrets {
     }
 }
 
-fn expiry(after: Duration) -> Result<Timestamp, Cause> {
+fn after(time: Duration) -> Result<Timestamp, Cause> {
     Timestamp::now()
-        .checked_add(after)
+        .checked_add(time)
         .map_err(|_| Cause::InvalidRequest {
             problem: "a session can't be opened for that long".into(),
         })

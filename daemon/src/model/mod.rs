@@ -10,5 +10,5 @@ pub mod target;
 pub use cause::{Cause, Class, Refusal, Retry};
 pub use credential::{DatabaseCredential, Generation, HostPort, Lease, SshCredential};
 pub use name::{NameError, SessionName};
-pub use session::{Access, Mode, Role};
+pub use session::{Access, Expiry, Mode, Role};
 pub use target::{Resolved, Target};

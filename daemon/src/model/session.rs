@@ -1,5 +1,23 @@
 //! What the user chooses of a session.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// When a session closes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// From then on it takes no connection, and open ones end at their next idle moment.
+    pub at: Timestamp,
+    /// What those get at most that are within a transaction.
+    pub grace: Duration,
+}
+
+impl Expiry {
+    /// The grace where none is chosen.
+    pub const GRACE: Duration = Duration::from_secs(30);
+}
+
 /// Whose database user a session logs in as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

@@ -74,7 +74,7 @@ pub(super) struct Gateway {
 
 /// How many connections there may be.
 pub(super) struct Slots {
-    logins: Arc<Logins>,
+    pub(super) logins: Arc<Logins>,
     pub(super) hold: Hold,
     connections: Arc<Semaphore>,
 }

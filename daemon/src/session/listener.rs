@@ -12,6 +12,10 @@ use super::connection::{self, Gateway, Peer};
 /// First and longest pause while the process has no descriptors left.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How long the next client waits in a crowd: with 500 places each has half a second and more
+/// to say who it is.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// Serves TCP clients until it is dropped.
 pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
     let mut pause = PAUSE.0;
@@ -22,6 +26,7 @@ pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
                 // Queries are small packets that must not wait for each other.
                 let _ = stream.set_nodelay(true);
                 connection::begin(stream, Peer::Tcp, gateway);
+                breathe(gateway).await;
             }
             Err(error) => pause = rest(&error, pause, gateway).await,
         }
@@ -41,6 +46,7 @@ pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
                     Ok(uid) => {
                         let trusted = uid == own || uid == 0;
                         connection::begin(stream, Peer::Unix { uid, trusted }, gateway);
+                        breathe(gateway).await;
                     }
                     Err(error) => {
                         tracing::warn!(session = %gateway.name, %error, "can't tell who a client is");
@@ -49,6 +55,13 @@ pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
             }
             Err(error) => pause = rest(&error, pause, gateway).await,
         }
+    }
+}
+
+/// In a crowd lets those be heard that have come, before the next can take their places.
+async fn breathe(gateway: &Gateway) {
+    if gateway.slots.logins.are_crowded() {
+        sleep(BREATH).await;
     }
 }
 

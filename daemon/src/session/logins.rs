@@ -75,6 +75,11 @@ impl Logins {
         }
     }
 
+    /// Whether clients come faster than they log in.
+    pub(super) fn are_crowded(&self) -> bool {
+        self.waiting().clients.len() >= MAX_LOGINS
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

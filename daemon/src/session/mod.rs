@@ -38,7 +38,7 @@ pub use endpoint::{Endpoint, PortWish, bind};
 
 use crate::{
     machine::Phase,
-    model::{Access, Cause, Generation, Mode, Resolved, Role, SessionName, Target},
+    model::{Access, Cause, Expiry, Generation, Mode, Resolved, Role, SessionName, Target},
     postgres::ScramVerifier,
     ssh::Keepalive,
 };
@@ -59,7 +59,7 @@ pub struct Spec {
     /// Who logs in to the database.
     pub mode: Mode,
     /// When it closes by itself.
-    pub expires_at: Option<Timestamp>,
+    pub expiry: Option<Expiry>,
     /// The database's name as last known.
     pub database: Option<String>,
 }

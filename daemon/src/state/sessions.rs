@@ -3,7 +3,7 @@
 //! apart. A new field is optional; a change of meaning raises [`VERSION`], gets a reader
 //! for the old form and keeps an old file as a test.
 
-use std::{collections::BTreeSet, fs::File, path::Path};
+use std::{collections::BTreeSet, fs::File, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::{
     disk::{self, Found},
     writer::Writer,
 };
-use crate::model::{Access, Cause, Mode, Resolved, Role, SessionName, Target};
+use crate::model::{Access, Cause, Expiry, Mode, Resolved, Role, SessionName, Target};
 
 const VERSION: u32 = 1;
 const FILE: &str = "state.json";
@@ -42,7 +42,7 @@ pub struct SavedSession {
     /// Who wants it.
     pub origin: Origin,
     /// When it closes by itself.
-    pub expires_at: Option<Timestamp>,
+    pub expiry: Option<Expiry>,
 }
 
 /// Whether the user wants a session up.
@@ -165,6 +165,8 @@ struct Entry {
     origin: OriginForm,
     #[serde(default)]
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    expiry_grace_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -286,7 +288,10 @@ impl From<&SavedSession> for Entry {
                 Origin::Declared => OriginForm::Declared,
                 Origin::User => OriginForm::User,
             },
-            expires_at: session.expires_at,
+            expires_at: session.expiry.map(|expiry| expiry.at),
+            expiry_grace_ms: session
+                .expiry
+                .map(|expiry| u64::try_from(expiry.grace.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }
@@ -335,7 +340,12 @@ impl TryFrom<Entry> for SavedSession {
                 OriginForm::Declared => Origin::Declared,
                 OriginForm::User => Origin::User,
             },
-            expires_at: entry.expires_at,
+            expiry: entry.expires_at.map(|at| Expiry {
+                at,
+                grace: entry
+                    .expiry_grace_ms
+                    .map_or(Expiry::GRACE, Duration::from_millis),
+            }),
         })
     }
 }
@@ -366,7 +376,7 @@ mod tests {
             database: Some("d4f0".into()),
             openness: Openness::Open,
             origin: Origin::User,
-            expires_at: None,
+            expiry: None,
         }
     }
 
@@ -387,7 +397,10 @@ mod tests {
                 at: "2026-11-22T14:15:00Z".parse().unwrap(),
             },
             origin: Origin::Declared,
-            expires_at: Some("2026-11-22T15:15:00Z".parse().unwrap()),
+            expiry: Some(Expiry {
+                at: "2026-11-22T15:15:00Z".parse().unwrap(),
+                grace: Duration::from_millis(1500),
+            }),
         }
     }
 

@@ -22,8 +22,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often a port that is somebody else's is tried again, and it is looked whether what
 /// couldn't be saved is.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
-/// What a transaction gets that is open when the time of its session is over.
-const EXPIRY_GRACE: Duration = Duration::from_secs(30);
 
 impl Actor {
     pub(super) fn close(
@@ -155,8 +153,10 @@ impl Actor {
         let next_end = self
             .entries
             .values()
-            .filter_map(|entry| entry.spec.expires_at)
-            .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default())
+            .filter_map(|entry| entry.spec.expiry)
+            .map(|expiry| {
+                Duration::try_from(expiry.at.duration_since(Timestamp::now())).unwrap_or_default()
+            })
             .min();
         let longest = if unbound || self.store.problem().is_some() {
             RETRY_PAUSE
@@ -172,15 +172,17 @@ impl Actor {
             .entries
             .values()
             .filter(|entry| !entry.is_closing())
-            .filter(|entry| entry.spec.expires_at.is_some_and(|at| at <= now))
-            .map(|entry| entry.spec.name.clone())
+            .filter_map(|entry| {
+                let expiry = entry.spec.expiry.filter(|expiry| expiry.at <= now)?;
+                Some((entry.spec.name.clone(), expiry.grace))
+            })
             .collect();
-        for name in expired {
+        for (name, grace) in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
             self.journal().of_session(&name, Kind::SessionExpired, "");
             let farewell = session::Farewell {
                 cause: Cause::SessionExpired,
-                grace: EXPIRY_GRACE,
+                grace,
             };
             self.begin_close(&name, farewell, None);
         }

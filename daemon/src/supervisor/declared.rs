@@ -26,7 +26,7 @@ impl Actor {
         let now = Timestamp::now();
         let mut declared: BTreeMap<_, _> = self.declared_by_name();
         for saved in saved {
-            let expired = saved.expires_at.is_some_and(|at| at <= now);
+            let expired = saved.expiry.is_some_and(|expiry| expiry.at <= now);
             let still_declared = declared.get(&saved.name).is_some_and(|d| same(d, &saved));
             let wanted = match saved.openness {
                 Openness::Open => saved.origin == Origin::User || still_declared,
@@ -61,7 +61,7 @@ impl Actor {
             role: saved.role,
             access: saved.access,
             mode: saved.mode,
-            expires_at: saved.expires_at,
+            expiry: saved.expiry,
             database: saved.database,
         };
         self.bring_back(spec, PortWish::Exactly(port), declaration.is_some())
@@ -85,7 +85,7 @@ impl Actor {
             role: declared.role,
             access: declared.access,
             mode: declared.mode,
-            expires_at: None,
+            expiry: None,
             database: remembered.and_then(|saved| saved.database.clone()),
         };
         let wish = self.port_wish(&name, declared.port);

@@ -101,7 +101,7 @@ impl Entry {
             ),
             address,
             status,
-            expires_at: self.spec.expires_at,
+            expires_at: self.spec.expiry.map(|expiry| expiry.at),
             declared: self.declared,
             transient: matches!(self.keeping, Keeping::Transient(_)),
             counters,
@@ -136,7 +136,7 @@ impl Entry {
             } else {
                 Origin::User
             },
-            expires_at: self.spec.expires_at,
+            expiry: self.spec.expiry,
         })
     }
 
@@ -146,7 +146,7 @@ impl Entry {
         Some(SavedSession {
             openness: Openness::Closed { at },
             origin: Origin::User,
-            expires_at: None,
+            expiry: None,
             ..saved
         })
     }

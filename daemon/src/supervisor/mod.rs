@@ -13,7 +13,6 @@ mod picture;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +23,7 @@ pub use picture::{Address, Picture, View};
 
 use crate::{
     config::Config,
-    model::{Access, Cause, Mode, Role, SessionName, Target},
+    model::{Access, Cause, Expiry, Mode, Role, SessionName, Target},
 };
 
 /// A session that somebody wants.
@@ -43,7 +42,7 @@ pub struct OpenRequest {
     /// A name that must be this one.
     pub name: Option<SessionName>,
     /// When it closes by itself.
-    pub expires_at: Option<Timestamp>,
+    pub expiry: Option<Expiry>,
     /// How long it is to live.
     pub lifetime: Lifetime,
 }

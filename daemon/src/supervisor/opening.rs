@@ -134,7 +134,7 @@ impl Actor {
             role: request.role,
             access: request.access,
             mode: request.mode,
-            expires_at: request.expires_at,
+            expiry: request.expiry,
             database: self
                 .remembered
                 .get(&known.name)
@@ -170,8 +170,8 @@ impl Actor {
         }
         if matches!(request.lifetime, Lifetime::Kept) {
             entry.keeping = Keeping::Kept;
-            if request.expires_at.is_some() {
-                entry.spec.expires_at = request.expires_at;
+            if request.expiry.is_some() {
+                entry.spec.expiry = request.expiry;
             }
         }
         Ok(Opened {
@@ -190,7 +190,9 @@ impl Actor {
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
-        let until = spec.expires_at.map(|at| format!(", until {at:.0}"));
+        let until = spec
+            .expiry
+            .map(|expiry| format!(", until {:.0}", expiry.at));
         let until = until.unwrap_or_default();
         let detail = format!("for {}, at port {port}{until}", spec.target);
         self.journal()

@@ -12,7 +12,10 @@ pub mod wire;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -102,12 +105,14 @@ impl Desk {
             ("LC_ALL".into(), "C.UTF-8".into()),
             ("TZ".into(), "UTC".into()),
         ]);
-        Self {
+        let desk = Self {
             sandbox,
             daemon: None,
             environment,
             home,
-        }
+        };
+        desk.write_config(&own_ports());
+        desk
     }
 
     /// Sets a variable for everything that is run from now on.
@@ -130,7 +135,8 @@ impl Desk {
         self.path("run/borealis/pg").join(session)
     }
 
-    /// Writes the daemon's config file.
+    /// Writes the daemon's config file. Without it, the daemon has ports of its own and the
+    /// defaults.
     pub fn write_config(&self, toml: &str) {
         let dir = self.path("config/borealis");
         fs::create_dir_all(&dir).expect("a config directory");
@@ -301,6 +307,14 @@ impl Desk {
             }
         }
     }
+}
+
+/// Ports that no other desk's daemon takes while this one's is away.
+fn own_ports() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let first = 16_000 + number % 700 * 20;
+    format!("port_range = \"{first}-{}\"\n", first + 19)
 }
 
 impl Default for Desk {

@@ -155,7 +155,7 @@ fn a_config_that_cannot_be_read_changes_nothing() {
     // The daemon that starts with it says where it is wrong, and leaves it alone.
     assert_eq!(desk.stop_daemon(), Some(0));
     let refused = desk.run(desk.binary("borealisd")).outcome();
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("config.toml"), "{refused:?}");
     desk.leave();
 }

@@ -61,7 +61,6 @@ impl Scene {
         let mut desk = Desk::without_daemon(options);
         // A line for each packet would be what takes the time.
         desk.set("BOREALIS_LOG", "borealisd=debug");
-        desk.write_config(&own_ports());
         prepare(&mut desk);
         desk.start_daemon();
         Self::at(desk)
@@ -191,14 +190,6 @@ fn used(desk: &Desk) -> Used {
         memory,
         tunnels,
     }
-}
-
-/// Ports that no other scene takes while this one's daemon is away.
-fn own_ports() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
-    let first = 16_000 + number % 1_400 * 10;
-    format!("port_range = \"{first}-{}\"\n", first + 9)
 }
 
 /// What the daemon would open after a restart.

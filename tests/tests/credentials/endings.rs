@@ -114,6 +114,21 @@ fn the_end_of_a_time_box_waits_for_the_transaction_that_is_open() {
 }
 
 #[test]
+fn the_grace_of_a_time_box_is_the_users_and_no_transaction_outlives_it() {
+    let desk = Desk::new();
+    let alone = desk.ctl(&["open", "sushi", "--grace", "1s"]);
+    alone.expect_failure(2, &["--for"]);
+    let url = desk.open(&["sushi", "-w", "--for", "3s", "--grace", "0s"]);
+    let writer = Connected::to(&url, &desk);
+    writer.run("begin; select 1", &desk).unwrap();
+    let over = "session \"sushi-rw\": the time that the session was opened for is over";
+    let told = writer.end(&desk);
+    assert_eq!((told.code().code(), told.message()), ("57P01", over));
+    desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
+    desk.leave();
+}
+
+#[test]
 fn closing_with_grace_ends_who_has_finished_and_waits_for_who_has_not() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);

@@ -164,12 +164,7 @@ fn a_timer_does_not_undo_an_admins_reset() {
     desk.start_daemon();
     let url = desk.open(&["sushi"]);
     // Right after a rotation, so that none is under way.
-    desk.wait_for("sushi", |session| {
-        session
-            .credential
-            .as_ref()
-            .is_some_and(|held| held.generation >= 2)
-    });
+    desk.ctl_ok(&["rotate", "sushi"]);
     desk.sandbox
         .block_on(desk.sandbox.faults().reset_users("sushi"))
         .unwrap();
