@@ -179,6 +179,7 @@ async fn open_asks_for_what_the_flags_say() {
             mode: v1::Mode::Passthrough.into(),
             port: 15500,
             name: "noodles".into(),
+            grace: None,
             expires_in: seconds(1800),
             wait: None,
         }
