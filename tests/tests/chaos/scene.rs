@@ -2,10 +2,7 @@
 
 use std::{
     fs,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
