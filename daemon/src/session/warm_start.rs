@@ -15,9 +15,9 @@ use super::{
 };
 use crate::postgres::{Authenticated, Dialogue, Rewound, StartupParameters, Stream, refusal};
 
-/// A tunnel that was heard so recently counts as alive: by default keepalive hears it twice as
-/// often, and gives it up after as long.
-const HEARD: Duration = Duration::from_secs(10);
+/// A tunnel that was heard so recently counts as alive: by default keepalive hears it every
+/// 5 s. One that was silent for longer, in a short sleep of the machine say, has to prove it.
+const HEARD: Duration = Duration::from_secs(6);
 
 /// The connection that is ready for a client, where a log-in now would give the same.
 pub(super) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Option<Reached> {

@@ -12,7 +12,7 @@ use super::client::{Client, StalledReader};
 /// What a round trip may take beside stalled readers. It shares a tunnel's bandwidth with
 /// what comes for them until there is no room for more; stopped it would take until
 /// somebody's time limit, 10 s at least.
-const ROUND_TRIP: Duration = Duration::from_secs(4);
+const ROUND_TRIP: Duration = Duration::from_secs(8);
 /// The same for a connection with its log-ins.
 const CONNECTION: Duration = Duration::from_secs(8);
 
