@@ -42,7 +42,7 @@ const EARLY: usize = 16 * 1024;
 /// What is left in a tunnel that has ended is passed on within this time.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 /// A channel's end and its tunnel's are seen so far apart at most.
-pub(super) const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
+const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
 const LASTING: Duration = Duration::from_secs(1);
 /// How `pg_isready` names itself, unless it is told otherwise.

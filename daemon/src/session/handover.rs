@@ -1,29 +1,19 @@
-//! Gives a connection that was kept ready to a client, and proves that it is alive without
-//! making the client wait.
+//! Gives a connection that was kept ready to a client, once it is proved to be alive.
 //!
-//! The database may have ended the connection while the news of it is still under way. So a
-//! Sync goes ahead of whatever the client asks: a server answers messages in their order,
-//! and answers Sync with ReadyForQuery before it reads the next. Where that answer comes,
-//! the connection was alive, and what the client asked is in good hands. Where the server
-//! says goodbye instead, or ends the channel in order, **nothing of what the client asked
-//! has been looked at**, and it can be asked again on a new connection, whatever it is.
-//!
-//! A tunnel that breaks proves nothing: the answer may have been lost with it. What was
-//! passed on then is never asked again. So on a line that nobody has heard for a while, as
-//! after a suspend, nothing is passed on before the answer is there.
+//! The database may have ended the connection, or the tunnel be dead, while the news of it is
+//! still under way. So a Sync goes ahead of whatever the client asks, and nothing is passed on
+//! before its answer is there. Where that doesn't come, the database has seen nothing of what
+//! the client asked, and it can be asked again on a new connection, whatever it is. The proof
+//! costs a round trip, where a log-in would cost six.
 
 use std::{
     collections::HashMap,
     io,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 
 use crate::postgres::CancelRequest;
 
@@ -35,59 +25,28 @@ const READY: usize = 6;
 const ASKED: usize = 64 * 1024;
 /// What the database may say before it.
 const SAID: usize = 64 * 1024;
-/// A channel's end and its tunnel's are seen so far apart at most.
-const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
-
-/// What is known of the line that a connection is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
-    /// It was heard a moment ago.
-    Heard,
-    /// It may be dead.
-    Doubted,
-}
-
 /// What came of a handover.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Handover {
     /// The client's from now on.
     Alive {
-        /// What the client asked, and has been passed on.
-        passed: Bytes,
-        /// What it asked beyond that.
+        /// What the client asked meanwhile.
         asked: Bytes,
         /// What the database has said, but for the proof.
         said: Bytes,
     },
-    /// The database had ended it.
+    /// It had ended, or its tunnel has.
     Dead {
-        /// What the client asked, of which nothing was looked at.
+        /// What the client asked, of which nothing was passed on.
         asked: Bytes,
     },
-    /// The tunnel broke, and the database may have done what the client asked.
-    Lost,
 }
 
-/// What the client has asked, and how much of it is on its way.
-struct Asking {
-    asked: BytesMut,
-    /// What was written, the proof included.
-    written: usize,
-    line: Line,
-    has_ended: bool,
-}
-
-/// Proves that `database` is alive while the client begins. `lost` completes when the tunnel
-/// has ended.
+/// Proves that `database` is alive while the client begins.
 ///
 /// # Errors
 /// Where the client's connection fails.
-pub(super) async fn hand_over<C, D>(
-    client: &mut C,
-    database: &mut D,
-    line: Line,
-    lost: impl Future,
-) -> io::Result<Handover>
+pub(super) async fn hand_over<C, D>(client: &mut C, database: &mut D) -> io::Result<Handover>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
@@ -95,101 +54,46 @@ where
     let (mut from_database, mut to_database) = split(database);
     let mut said = BytesMut::with_capacity(1024);
     let mut looked_at = 0;
-    let mut asking = Asking::new(line);
-    let mut fresh = BytesMut::with_capacity(1024);
+    let mut asked = BytesMut::with_capacity(1024);
+    let mut client_has_ended = false;
+    let mut proof = SYNC;
     let mut needs_flush = true;
     loop {
+        let may_ask = !client_has_ended && asked.len() < ASKED;
         tokio::select! {
             biased;
             read = from_database.read_buf(&mut said) => {
-                match read {
-                    Ok(1..) => {}
-                    ended => return Ok(asking.after_end(ended, lost).await),
-                }
-                match hear(&said, &mut looked_at) {
+                let heard = match read {
+                    Ok(1..) => hear(&said, &mut looked_at),
+                    Ok(0) | Err(_) => Heard::Other,
+                };
+                match heard {
                     Heard::Nothing if said.len() < SAID => {}
-                    Heard::Ready => return Ok(asking.after_proof(said, looked_at)),
-                    Heard::Nothing | Heard::Other => return Ok(asking.over_again()),
+                    Heard::Ready => return Ok(alive(asked, said, looked_at)),
+                    Heard::Nothing | Heard::Other => {
+                        return Ok(Handover::Dead { asked: asked.freeze() });
+                    }
                 }
             }
-            passed = push(&mut to_database, asking.to_pass()), if needs_flush => {
+            passed = push(&mut to_database, proof), if needs_flush => {
+                needs_flush = !proof.is_empty();
                 // Where it takes no more, its other direction ends too.
-                let all = asking.to_pass().len();
-                needs_flush = all > 0;
-                asking.written += passed.unwrap_or(all);
+                proof = &proof[passed.unwrap_or(proof.len())..];
             }
-            read = client.read_buf(&mut fresh), if asking.may_ask() => {
-                // Whoever asks and closes at once has asked all the same.
-                asking.has_ended = read? == 0;
-                asking.asked.unsplit(fresh.split());
-                needs_flush |= !asking.to_pass().is_empty();
-            }
+            // Whoever asks and closes at once has asked all the same.
+            read = client.read_buf(&mut asked), if may_ask => client_has_ended = read? == 0,
         }
     }
 }
 
-// === impl Asking ===
-
-impl Asking {
-    fn new(line: Line) -> Self {
-        Self {
-            asked: BytesMut::new(),
-            written: 0,
-            line,
-            has_ended: false,
-        }
-    }
-
-    /// What goes to the database next: the proof, then what is asked.
-    fn to_pass(&self) -> &[u8] {
-        match (SYNC.get(self.written..), self.line) {
-            (Some(rest @ [_, ..]), _) => rest,
-            (_, Line::Heard) => &self.asked[self.passed()..],
-            (_, Line::Doubted) => &[],
-        }
-    }
-
-    fn passed(&self) -> usize {
-        self.written.saturating_sub(SYNC.len())
-    }
-
-    fn may_ask(&self) -> bool {
-        !self.has_ended && self.asked.len() < ASKED
-    }
-
-    fn after_proof(mut self, mut said: BytesMut, looked_at: usize) -> Handover {
-        let asked = self.asked.split_off(self.passed());
-        let mut beyond = said.split_off(looked_at);
-        beyond.advance(READY);
-        said.unsplit(beyond);
-        Handover::Alive {
-            passed: self.asked.freeze(),
-            asked: asked.freeze(),
-            said: said.freeze(),
-        }
-    }
-
-    fn over_again(self) -> Handover {
-        Handover::Dead {
-            asked: self.asked.freeze(),
-        }
-    }
-
-    /// The database's side ended without a word.
-    async fn after_end(self, ended: io::Result<usize>, lost: impl Future) -> Handover {
-        if self.passed() == 0 {
-            return self.over_again();
-        }
-        let in_order = match ended {
-            Ok(_) => true,
-            // TLS misses a word at the end of a channel that ended in order.
-            Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
-        };
-        if in_order && timeout(TUNNEL_NOTICE, lost).await.is_err() {
-            self.over_again()
-        } else {
-            Handover::Lost
-        }
+/// What was said but for the proof, which stands at `looked_at`, is the client's.
+fn alive(asked: BytesMut, mut said: BytesMut, looked_at: usize) -> Handover {
+    let mut beyond = said.split_off(looked_at);
+    beyond.advance(READY);
+    said.unsplit(beyond);
+    Handover::Alive {
+        asked: asked.freeze(),
+        said: said.freeze(),
     }
 }
 

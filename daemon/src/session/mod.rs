@@ -185,10 +185,6 @@ impl Counters {
         self.warm.load(Ordering::Relaxed)
     }
 
-    fn count_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
     fn set_warm(&self, count: u64) {
         self.warm.store(count, Ordering::Relaxed);
     }

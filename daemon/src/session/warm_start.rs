@@ -3,20 +3,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    connection::{Gateway, TUNNEL_NOTICE},
-    handover::{Handover, Line, changed_parameters, hand_over},
+    connection::Gateway,
+    handover::{Handover, changed_parameters, hand_over},
     tunnels::Gate,
     upstream::{Reached, Refused},
     warm,
 };
 use crate::postgres::{Authenticated, Dialogue, Rewound, StartupParameters, Stream, refusal};
 
-/// A tunnel that was heard so recently counts as alive: by default keepalive hears it every
-/// 5 s. One that was silent for longer, in a short sleep of the machine say, has to prove it.
+/// A tunnel that was heard so recently isn't asked by itself: keepalive hears it every 5 s by
+/// default.
 const HEARD: Duration = Duration::from_secs(6);
 
 /// The connection that is ready for a client, where a log-in now would give the same.
@@ -42,32 +42,22 @@ pub(super) async fn serve<S: Stream>(
         return;
     };
     warm::prepare(gateway, startup);
-    let line = if ready.tunnel.silent_for() < HEARD {
-        Line::Heard
-    } else {
-        // Found out sooner than by keepalive.
+    if ready.tunnel.silent_for() >= HEARD {
+        // A dead one is found out sooner than by keepalive.
         gateway.tunnels.probe();
-        Line::Doubted
-    };
+    }
     let mut ending = gateway.ending.follow();
-    let lost = ready.tunnel.closed();
     let handed = tokio::select! {
-        handed = hand_over(&mut client, &mut ready.stream, line, lost) => handed,
+        handed = hand_over(&mut client, &mut ready.stream) => handed,
         cause = ending.now() => {
             let farewell = refusal::farewell(&cause, &gateway.name);
             return refusal::send_and_close(client, &farewell).await;
         }
     };
     match handed {
-        Ok(Handover::Alive {
-            passed,
-            asked,
-            said,
-        }) => {
+        Ok(Handover::Alive { asked, said }) => {
             drop(arriving);
-            gateway.counters.count_sent(passed.len());
-            let mut dialogue = Dialogue::new();
-            dialogue.client_said(&passed);
+            let dialogue = Dialogue::new();
             let mut client = Rewound::new(asked, client);
             let (stream, tunnel) = (Rewound::new(said, ready.stream), ready.tunnel);
             gateway
@@ -78,13 +68,6 @@ pub(super) async fn serve<S: Stream>(
             tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
             let client = Rewound::new(asked, client);
             restart(client, arriving, &ready, startup, gateway).await;
-        }
-        Ok(Handover::Lost) => {
-            let Ok(cause) = timeout(TUNNEL_NOTICE, ready.tunnel.closed()).await else {
-                return;
-            };
-            tracing::info!(session = %gateway.name, %cause, "a connection was ended");
-            refusal::send_and_close(client, &refusal::farewell(&cause, &gateway.name)).await;
         }
         Err(error) => {
             tracing::debug!(session = %gateway.name, %error, "a client left as it began");

@@ -48,13 +48,14 @@ fn without_a_warm_connection_what_the_protocol_needs() {
     desk.leave();
 }
 
+/// The proof that it is alive (1), the query (1).
 #[test]
-fn with_a_warm_connection_the_query_alone() {
+fn with_a_warm_connection_the_proof_and_the_query() {
     let desk = desk_with(1);
     wait_for_ready("sushi", 1, &desk);
     desk.sandbox.faults().lengthen_line(LONG);
     let ready = || wait_for_ready("sushi", 1, &desk);
-    assert_eq!(round_trips(&desk, ready), 1);
+    assert_eq!(round_trips(&desk, ready), 2);
     desk.sandbox.faults().lengthen_line(Duration::ZERO);
     desk.leave();
 }

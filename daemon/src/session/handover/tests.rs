@@ -10,22 +10,12 @@ const FATAL: &[u8] = b"E\0\0\0\x0cC57P01\0\0";
 
 async fn over<F: Future<Output = DuplexStream>>(
     asked: &[u8],
-    line: Line,
-    database: impl FnOnce(DuplexStream) -> F,
-) -> (Handover, Vec<u8>) {
-    over_tunnel(asked, line, std::future::pending(), database).await
-}
-
-async fn over_tunnel<F: Future<Output = DuplexStream>>(
-    asked: &[u8],
-    line: Line,
-    lost: impl Future<Output = ()>,
     database: impl FnOnce(DuplexStream) -> F,
 ) -> (Handover, Vec<u8>) {
     let (mut client, mut near_client) = duplex(1024);
     let (mut near_database, far_database) = duplex(1024);
     client.write_all(asked).await.unwrap();
-    let handing = hand_over(&mut near_client, &mut near_database, line, lost);
+    let handing = hand_over(&mut near_client, &mut near_database);
     let (handed, _database) = tokio::join!(handing, database(far_database));
     drop(near_client);
     let mut told = Vec::new();
@@ -40,93 +30,45 @@ async fn expect(stream: &mut DuplexStream, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn the_proof_goes_ahead_of_what_is_asked_and_does_not_hold_it_up() {
-    let (handed, told) = over(QUERY, Line::Heard, async |mut database| {
-        expect(&mut database, &[SYNC, QUERY].concat()).await;
-        let said = [PROOF, b"T..."].concat();
+async fn nothing_is_passed_on_before_the_proof() {
+    let (handed, told) = over(QUERY, async |mut database| {
+        expect(&mut database, SYNC).await;
+        let said = [PROOF, PARAMETER].concat();
         database.write_all(&said).await.unwrap();
         database
     })
     .await;
-    let wanted = Handover::Alive {
-        passed: Bytes::from_static(QUERY),
-        asked: Bytes::new(),
-        said: Bytes::from_static(b"T..."),
+    let Handover::Alive { asked, said } = handed else {
+        panic!("{handed:?}");
     };
-    assert_eq!(handed, wanted);
+    // What was there to be read may or may not have been.
+    assert!(asked == QUERY || asked.is_empty(), "{asked:?}");
+    assert_eq!(said, PARAMETER);
     assert_eq!(told, b"");
 }
 
 #[tokio::test]
-async fn a_line_in_doubt_is_given_nothing_before_the_proof() {
-    let (handed, _) = over(QUERY, Line::Doubted, async |mut database| {
-        expect(&mut database, SYNC).await;
-        database.write_all(PROOF).await.unwrap();
-        database
-    })
-    .await;
-    let wanted = Handover::Alive {
-        passed: Bytes::new(),
-        asked: Bytes::from_static(QUERY),
-        said: Bytes::new(),
-    };
-    // What was there to be read may or may not have been.
-    let nothing = Handover::Alive {
-        passed: Bytes::new(),
-        asked: Bytes::new(),
-        said: Bytes::new(),
-    };
-    assert!(handed == wanted || handed == nothing, "{handed:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
     for last in [FATAL, &[PARAMETER, FATAL].concat(), b""] {
-        let (handed, told) = over(QUERY, Line::Heard, async |mut database| {
-            expect(&mut database, &[SYNC, QUERY].concat()).await;
+        let (handed, told) = over(QUERY, async |mut database| {
+            expect(&mut database, SYNC).await;
             database.write_all(last).await.unwrap();
             database.shutdown().await.unwrap();
             database
         })
         .await;
-        let asked = Bytes::from_static(QUERY);
-        assert_eq!(handed, Handover::Dead { asked });
+        let Handover::Dead { asked } = handed else {
+            panic!("{handed:?}");
+        };
+        assert!(asked == QUERY || asked.is_empty(), "{asked:?}");
         assert_eq!(told, b"", "the client hears nothing of it");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_may_have_been_done_is_not_asked_again() {
-    let gone = tokio::time::sleep(TUNNEL_NOTICE / 2);
-    let (handed, told) = over_tunnel(QUERY, Line::Heard, gone, async |mut database| {
-        expect(&mut database, &[SYNC, QUERY].concat()).await;
-        database.shutdown().await.unwrap();
-        database
-    })
-    .await;
-    assert_eq!(handed, Handover::Lost);
-    assert_eq!(told, b"");
-}
-
-#[tokio::test]
-async fn a_tunnel_that_broke_before_anything_was_asked_does_no_harm() {
-    for line in [Line::Heard, Line::Doubted] {
-        let asked = if line == Line::Heard { b"" } else { QUERY };
-        let lost = std::future::ready(());
-        let (handed, _) = over_tunnel(asked, line, lost, async |mut database| {
-            expect(&mut database, SYNC).await;
-            database.shutdown().await.unwrap();
-            database
-        })
-        .await;
-        assert!(matches!(handed, Handover::Dead { .. }), "{handed:?}");
     }
 }
 
 #[tokio::test]
 async fn what_may_come_at_any_time_is_kept_for_the_client() {
     for whole in [true, false] {
-        let (handed, told) = over(b"", Line::Heard, async |mut database| {
+        let (handed, told) = over(b"", async |mut database| {
             expect(&mut database, SYNC).await;
             let all = [PARAMETER, PARAMETER, PROOF].concat();
             for piece in all.chunks(if whole { all.len() } else { 1 }) {
@@ -137,7 +79,6 @@ async fn what_may_come_at_any_time_is_kept_for_the_client() {
         })
         .await;
         let wanted = Handover::Alive {
-            passed: Bytes::new(),
             asked: Bytes::new(),
             said: Bytes::from([PARAMETER, PARAMETER].concat()),
         };
