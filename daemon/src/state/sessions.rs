@@ -455,7 +455,13 @@ mod tests {
              "role": "app", "access": "read-write", "mode": "passthrough", "port": 15433,
              "closed_at": "2026-11-22T14:15:00Z", "origin": "declared",
              "expires_at": "2026-11-22T15:15:00Z", "a_later_field": 1}]}"#;
-        assert_eq!(decode(file.as_bytes()), Ok(vec![ramen(), sushi()]));
+        // It knew of no grace.
+        let expiry = ramen().expiry.map(|expiry| Expiry {
+            grace: Expiry::GRACE,
+            ..expiry
+        });
+        let ramen = SavedSession { expiry, ..ramen() };
+        assert_eq!(decode(file.as_bytes()), Ok(vec![ramen, sushi()]));
     }
 
     #[test]
