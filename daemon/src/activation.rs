@@ -57,16 +57,20 @@ impl Inherited {
     }
 
     /// Closes what nobody has taken, here and in the manager's store: a client would wait
-    /// there for ever.
-    pub fn give_back_rest(&mut self) {
+    /// there for ever. A session's socket, which is one below `sessions`, goes with its
+    /// directory; another is a socket unit's own.
+    pub fn give_back_rest(&mut self, sessions: &Path) {
         for port in std::mem::take(&mut self.tcp).into_keys() {
             tracing::info!(port, "a listener of a session that is gone is closed");
             notify::discard(&tcp_name(port));
         }
         for path in std::mem::take(&mut self.unix).into_keys() {
+            if !path.starts_with(sessions) {
+                tracing::warn!(path = %path.display(), "the socket unit's socket isn't the one that --socket or BOREALIS_SOCKET names, and isn't served");
+                continue;
+            }
             tracing::info!(path = %path.display(), "a listener of a session that is gone is closed");
             notify::discard(&unix_name(&path));
-            // The directory is the session's own.
             let _ = std::fs::remove_file(&path);
             let _ = path.parent().map(std::fs::remove_dir);
         }
@@ -145,7 +149,17 @@ mod tests {
         std::fs::create_dir(path.parent().unwrap()).unwrap();
         let mut inherited = Inherited::default();
         inherited.add_unix(UnixListener::bind(&path).unwrap());
-        inherited.give_back_rest();
+        inherited.give_back_rest(dir.path());
         assert!(!path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_socket_units_socket_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let mut inherited = Inherited::default();
+        inherited.add_unix(UnixListener::bind(&path).unwrap());
+        inherited.give_back_rest(&dir.path().join("pg"));
+        assert!(path.exists());
     }
 }

@@ -59,8 +59,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 // === impl Socket ===
 
 impl Socket {
-    /// Takes the socket over where the service manager has handed it down. Else binds it, 0600, in a directory that is made 0700 where it is missing. One that
-    /// nobody answers on is left from a daemon that was killed, and taken over.
+    /// Takes the socket over where the service manager has handed it down. Else binds it,
+    /// 0600, in a directory that is made 0700 where it is missing. One that nobody answers on
+    /// is left from a daemon that was killed, and taken over.
     ///
     /// # Errors
     /// When another daemon answers on it, or it can't be made.

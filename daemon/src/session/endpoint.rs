@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
     ops::RangeInclusive,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tokio::net::{TcpListener, UnixListener};
@@ -56,6 +56,11 @@ pub struct Endpoint {
     stays: bool,
 }
 
+/// Where the sessions' own directories are, each with a socket.
+pub fn sockets(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("pg")
+}
+
 /// Binds both listeners of a session, or takes over those that were `inherited`.
 ///
 /// # Errors
@@ -68,7 +73,7 @@ pub fn bind(
     wish: &PortWish,
 ) -> Result<Endpoint, Cause> {
     let (tcp, port) = bind_tcp(inherited, wish)?;
-    let socket_dir = runtime_dir.join("pg").join(name.as_str());
+    let socket_dir = sockets(runtime_dir).join(name.as_str());
     let unix = bind_unix(inherited, &socket_dir)?;
     let is_stored = notify::store(&activation::tcp_name(port), &tcp)
         && notify::store(&activation::unix_name(&socket_dir.join(SOCKET)), &unix);
@@ -197,8 +202,6 @@ fn private_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn pick(preferred: Option<u16>, range: RangeInclusive<u16>, reserved: &[u16]) -> PortWish {

@@ -34,7 +34,7 @@ use secrecy::SecretString;
 
 pub(crate) use attempt::{database_key, key_of};
 pub use driver::{Command, Environment, Farewell, Session, spawn};
-pub use endpoint::{Endpoint, PortWish, bind};
+pub use endpoint::{Endpoint, PortWish, bind, sockets};
 
 use crate::{
     machine::Phase,

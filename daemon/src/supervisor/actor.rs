@@ -68,7 +68,8 @@ pub async fn spawn(setup: Setup) -> Handle {
         last_saved: Vec::new(),
     };
     actor.restore(setup.saved).await;
-    actor.inherited.give_back_rest();
+    let sessions = session::sockets(&actor.runtime_dir);
+    actor.inherited.give_back_rest(&sessions);
     actor.publish();
     tokio::spawn(actor.run(inbox, happened));
     Handle {

@@ -11,7 +11,7 @@ use crate::{
     credential::Broker,
     machine::Phase,
     model::{Cause, Mode},
-    session::{Counters, LocalLogin, Session, Spec, Status, database_key},
+    session::{Counters, LocalLogin, Session, Spec, Status, database_key, sockets},
     state::{Openness, Origin, SavedSession},
 };
 
@@ -96,7 +96,7 @@ impl Entry {
             mode: self.spec.mode,
             port: self.port,
             socket_dir: address.as_ref().map_or_else(
-                || runtime_dir.join("pg").join(self.spec.name.as_str()),
+                || sockets(runtime_dir).join(self.spec.name.as_str()),
                 |address| address.socket_dir.clone(),
             ),
             address,

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::{Desk, Outcome};
 use serde_json::json;
 
 /// A session to be written to, and what leads to it.
@@ -93,6 +93,16 @@ fn program(name: &str) -> String {
     dir.join(name).display().to_string()
 }
 
+/// Shows what a program says of itself, which must have succeeded.
+#[track_caller]
+#[allow(
+    clippy::print_stdout,
+    reason = "versions, for who asks with --nocapture"
+)]
+fn succeeded(outcome: Outcome) {
+    println!("{}", outcome.expect_success());
+}
+
 /// Runs a program to its end, and shows what it says of itself.
 #[track_caller]
 fn check(endpoints: &Endpoints, interpreter: &Path, name: &str, args: &[&str]) {
@@ -102,14 +112,7 @@ fn check(endpoints: &Endpoints, interpreter: &Path, name: &str, args: &[&str]) {
         .args(&[&[program(name).as_str()], args].concat())
         .env("NODE_MODULES_OF", &installed("").display().to_string())
         .outcome();
-    let said = outcome.expect_success();
-    #[allow(
-        clippy::print_stdout,
-        reason = "versions, for who asks with --nocapture"
-    )]
-    {
-        println!("{said}");
-    }
+    succeeded(outcome);
 }
 
 #[test]
@@ -231,13 +234,6 @@ fn jdbc() {
         ])
         .args(&all.iter().map(String::as_str).collect::<Vec<_>>())
         .outcome();
-    let said = outcome.expect_success();
-    #[allow(
-        clippy::print_stdout,
-        reason = "versions, for who asks with --nocapture"
-    )]
-    {
-        println!("{said}");
-    }
+    succeeded(outcome);
     endpoints.desk.leave();
 }
