@@ -1,6 +1,6 @@
 //! The line between this machine and the bastion.
 
-use std::{fmt, process::Command, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,50 +37,6 @@ impl Line {
             loss: 1,
         },
     ];
-
-    /// Delays and loses what passes a port of the loopback interface, in both directions.
-    pub(crate) fn impose(self, port: u16) {
-        if self == Self::LOOPBACK {
-            return;
-        }
-        let delay = format!("{}us", self.round_trip * 500);
-        let mut netem = vec!["delay", &delay, "rate", "1gbit", "limit", "200000"];
-        let loss = format!("{}%", self.loss);
-        if self.loss > 0 {
-            netem.extend(["loss", &loss]);
-        }
-        let port = port.to_string();
-        tc(
-            "qdisc add dev lo root handle 1: prio bands 4 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-            &[],
-        );
-        tc("qdisc add dev lo parent 1:4 handle 40: netem", &netem);
-        for side in ["sport", "dport"] {
-            tc(
-                "filter add dev lo parent 1: protocol ip u32 match ip",
-                &[side, &port, "0xffff", "flowid", "1:4"],
-            );
-        }
-    }
-}
-
-/// A new network namespace has no interface that is up.
-pub(crate) fn bring_up() {
-    let status = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status();
-    assert!(status.expect("ip, of iproute2").success());
-}
-
-fn tc(words: &str, more: &[&str]) {
-    let status = Command::new("tc")
-        .args(words.split(' '))
-        .args(more)
-        .status();
-    assert!(
-        status.expect("tc, of iproute2").success(),
-        "tc {words} {more:?}"
-    );
 }
 
 impl fmt::Display for Line {

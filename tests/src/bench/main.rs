@@ -1,9 +1,8 @@
 //! `make bench`: our release binaries, `ssh -N -L` and a direct connection against the same
 //! `sshd` and PostgreSQL, interleaved in one run.
 //!
-//! A line with a delay is a network namespace whose loopback delays the bastion's port, and
-//! nothing else. Each line is measured by a child process of its own, which the parent starts
-//! in such a namespace.
+//! Each line is measured by a child process of its own, in a network namespace of its own; at
+//! the far end of a line with a delay are the bastion, the database and the provider.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +14,7 @@
 mod line;
 mod process;
 mod report;
+mod shuttle;
 mod ways;
 mod workload;
 
@@ -43,7 +43,7 @@ struct Args {
     /// Where the table goes.
     #[arg(long, default_value = "tests/benches/RESULTS.md")]
     results: PathBuf,
-    /// Only workloads whose name contains this.
+    /// Only workloads whose name contains this; `open`, `idle` and `connections` are some.
     #[arg(long)]
     only: Option<String>,
     /// Measures one line in this very network, and writes what it found there.
@@ -52,6 +52,8 @@ struct Args {
 }
 
 fn main() {
+    // An error means that one is installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     if let Some(out) = &args.inside {
         let line = args.line.expect("a line");
@@ -92,33 +94,39 @@ fn measure_apart(line: Line, args: &Args) -> Vec<Measured> {
 }
 
 fn measure(line: Line, args: &Args) -> Vec<Measured> {
-    line::bring_up();
-    let world = ways::World::start();
-    line.impose(world.desk.sandbox.bastion_port());
+    shuttle::bring_up();
+    let world = ways::World::start(line);
     let mut measured = Vec::new();
+    let wants = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only));
     for workload in workload::all(line, args.seconds, args.bulk) {
-        if args
-            .only
-            .as_ref()
-            .is_some_and(|only| !workload.name.contains(only.as_str()))
-        {
+        if !wants(&workload.figures[0].name) {
             continue;
         }
-        let mut samples = vec![Vec::new(); world.ways.len()];
+        let mut samples = vec![vec![Vec::new(); workload.figures.len()]; world.ways.len()];
         for _ in 0..args.rounds {
             // A B A B: what drifts, drifts for all.
             for (way, samples) in world.ways.iter().zip(&mut samples) {
-                samples.push(workload.run(way, &world));
+                for (sample, samples) in workload.run(way, &world).into_iter().zip(samples) {
+                    samples.push(sample);
+                }
             }
         }
-        for (way, samples) in world.ways.iter().zip(samples) {
-            let one = Measured::new(line, &workload, way.name, samples);
-            eprintln!("{one}");
-            measured.push(one);
+        for (index, figure) in workload.figures.iter().enumerate() {
+            for (way, samples) in world.ways.iter().zip(&samples) {
+                let one = Measured::new(line, figure, way.name, samples[index].clone());
+                eprintln!("{one}");
+                measured.push(one);
+            }
         }
     }
-    if line == Line::LOOPBACK && args.only.is_none() {
+    if line.loss == 0 && wants("open") {
+        measured.extend(process::open(&world, line, args.rounds));
+    }
+    if line == Line::LOOPBACK && wants("idle") {
         measured.extend(process::idle(&world));
+    }
+    if line == Line::LOOPBACK && wants("connections") {
+        measured.extend(process::connections(&world));
     }
     world.leave();
     measured

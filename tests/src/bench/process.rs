@@ -1,8 +1,16 @@
 //! What a process costs, as the kernel counts it.
 
-use std::{fs, process::Command, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use super::{line::Line, report::Measured, ways::World, workload::Better};
+use super::{
+    line::Line,
+    report::Measured,
+    ways::World,
+    workload::{self, Better, Figure},
+};
 
 /// Clock ticks a second, as Linux shows them to every program.
 const TICKS: f64 = 100.0;
@@ -19,23 +27,30 @@ pub(crate) fn cpu(pid: u32) -> f64 {
 
 /// What the daemon costs when nothing happens, and what a whole `borealisctl list` takes.
 pub(crate) fn idle(world: &World) -> Vec<Measured> {
-    let desk = &world.desk;
-    for target in [
-        "ramen::BOREALIS_PG_MAROON",
-        "ramen::BOREALIS_PG_NAVY",
-        "borealis-pg-hex-12345",
-    ] {
-        desk.open(&[target]);
-    }
+    // A machine of its own, on which nothing else has happened.
+    let mut desk = world.desk.another_quiet_machine();
+    desk.start_daemon();
+    let figure = |name: &str, unit, value| one(Line::LOOPBACK, name, unit, vec![Some(value)]);
     let pid = desk.daemon().pid();
-    let figure = |name: &str, unit, value| {
-        Measured::plain(Line::LOOPBACK, name, unit, Better::Less, vec![Some(value)])
-    };
     let mut figures = vec![figure(
-        "daemon, 5 idle sessions: resident memory",
+        "daemon without a session: resident memory",
         "MiB",
         resident(pid),
     )];
+    for session in [
+        &["sushi"][..],
+        &["sushi", "-w"],
+        &["ramen::BOREALIS_PG_MAROON"],
+        &["ramen::BOREALIS_PG_NAVY"],
+        &["borealis-pg-hex-12345", "--name", "fifth"],
+    ] {
+        desk.open(session);
+    }
+    figures.push(figure(
+        "daemon, 5 idle sessions: resident memory",
+        "MiB",
+        resident(pid),
+    ));
     let before = switches(pid);
     let began = Instant::now();
     // The one thing that only time can show.
@@ -43,7 +58,7 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
         clippy::disallowed_methods,
         reason = "what is measured is a minute of nothing"
     )]
-    std::thread::sleep(std::time::Duration::from_secs(30));
+    std::thread::sleep(Duration::from_secs(60));
     let rate = (switches(pid) - before) / began.elapsed().as_secs_f64();
     figures.push(figure("daemon, 5 idle sessions: wake-ups", "1/s", rate));
     let list = (0..50)
@@ -53,25 +68,88 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
             Some(began.elapsed().as_secs_f64() * 1000.0)
         })
         .collect();
-    figures.push(Measured::plain(
+    figures.push(one(
         Line::LOOPBACK,
         "borealisctl list, whole process",
         "ms",
-        Better::Less,
         list,
     ));
     for name in ["borealisd", "borealisctl"] {
         let size = fs::metadata(desk.binary(name)).unwrap().len() as f64 / 1024.0 / 1024.0;
         figures.push(figure(&format!("{name}: size of the binary"), "MiB", size));
     }
-    let clients = connections(world, 200);
-    figures.push(figure(
-        "daemon, 200 idle connections: resident memory",
-        "MiB",
-        resident(pid),
-    ));
-    drop(clients);
+    desk.leave();
     figures
+}
+
+/// Resident memory that idle connections cost, over each way that has a process.
+pub(crate) fn connections(world: &World) -> Vec<Measured> {
+    let mut figures = Vec::new();
+    for count in [100, 1000, 5000] {
+        for way in &world.ways {
+            let Some(pid) = way.pid else { continue };
+            let before = resident(pid);
+            let clients = world
+                .desk
+                .sandbox
+                .block_on(workload::connections(way, count));
+            let cost = resident(pid) - before;
+            let figure = Figure {
+                name: format!("{count} idle connections: resident memory, more than before"),
+                unit: "MiB",
+                better: Better::Less,
+            };
+            let measured = Measured::new(Line::LOOPBACK, &figure, way.name, vec![Some(cost)]);
+            eprintln!("{measured}");
+            figures.push(measured);
+            world
+                .desk
+                .sandbox
+                .block_on(workload::disconnect(way, clients));
+        }
+    }
+    figures
+}
+
+/// How long `borealisctl open` takes on a machine that knows nothing, and once more where
+/// target and credentials are known.
+pub(crate) fn open(world: &World, line: Line, rounds: usize) -> Vec<Measured> {
+    let names = ["open on a new machine", "open again after close"];
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        let mut desk = world.desk.another_quiet_machine();
+        desk.start_daemon();
+        for times in &mut times {
+            let began = Instant::now();
+            desk.open(&["sushi"]);
+            times.push(Some(began.elapsed().as_secs_f64() * 1000.0));
+            desk.ctl_ok(&["close", "sushi"]);
+        }
+        desk.leave();
+    }
+    let mut figures = Vec::new();
+    for (name, times) in names.into_iter().zip(times) {
+        if line.round_trip > 0 {
+            let trips = times
+                .iter()
+                .map(|time| time.map(|time| time / f64::from(line.round_trip)))
+                .collect();
+            figures.push(one(line, &format!("{name}: in round trips"), "", trips));
+        }
+        figures.push(one(line, name, "ms", times));
+    }
+    figures
+}
+
+fn one(line: Line, name: &str, unit: &'static str, samples: Vec<Option<f64>>) -> Measured {
+    let figure = Figure {
+        name: name.into(),
+        unit,
+        better: Better::Less,
+    };
+    let measured = Measured::new(line, &figure, "", samples);
+    eprintln!("{measured}");
+    measured
 }
 
 fn resident(pid: u32) -> f64 {
@@ -101,30 +179,4 @@ fn switches(pid: u32) -> f64 {
             .unwrap_or(0.0);
     }
     sum
-}
-
-/// Clients that have logged in and say nothing more.
-fn connections(world: &World, count: usize) -> Vec<std::process::Child> {
-    let url = &world
-        .ways
-        .iter()
-        .find(|way| way.name == "managed")
-        .unwrap()
-        .url;
-    let clients: Vec<_> = (0..count)
-        .map(|_| {
-            let mut psql = Command::new("psql");
-            psql.args(["-XAtq", url])
-                .stdin(std::process::Stdio::piped())
-                .stdout(std::process::Stdio::null());
-            psql.spawn().unwrap()
-        })
-        .collect();
-    let wanted = count as u64;
-    world.desk.wait_for("sushi-app-rw", |session| {
-        session
-            .connections
-            .is_some_and(|counts| counts.active >= wanted)
-    });
-    clients
 }

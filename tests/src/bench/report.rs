@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     line::Line,
-    ways::REFERENCE,
-    workload::{Better, Workload},
+    ways::{REFERENCE, TLS_REFERENCE},
+    workload::{Better, Figure},
 };
 
 /// The samples of one workload over one way.
@@ -24,43 +24,23 @@ pub(crate) struct Measured {
 // === impl Measured ===
 
 impl Measured {
-    pub(crate) fn new(
-        line: Line,
-        workload: &Workload,
-        way: &str,
-        samples: Vec<Option<f64>>,
-    ) -> Self {
-        let measured = Self::plain(
-            line,
-            &workload.name,
-            workload.unit,
-            workload.better,
-            samples,
-        );
-        Self {
-            way: way.into(),
-            ..measured
-        }
-    }
-
-    /// A figure that has only one way.
-    pub(crate) fn plain(
-        line: Line,
-        workload: &str,
-        unit: &str,
-        better: Better,
-        samples: Vec<Option<f64>>,
-    ) -> Self {
+    /// `way` is empty for a figure that has only one.
+    pub(crate) fn new(line: Line, figure: &Figure, way: &str, samples: Vec<Option<f64>>) -> Self {
         let mut samples: Vec<_> = samples.into_iter().flatten().collect();
         samples.sort_by(f64::total_cmp);
         Self {
             line,
-            workload: workload.into(),
-            unit: unit.into(),
-            better,
-            way: String::new(),
+            workload: figure.name.clone(),
+            unit: figure.unit.into(),
+            better: figure.better,
+            way: way.into(),
             samples,
         }
+    }
+
+    /// Whether TLS to the database is part of it.
+    fn has_tls(&self) -> bool {
+        ["managed", "passthrough, TLS"].contains(&self.way.as_str())
     }
 
     fn median(&self) -> Option<f64> {
@@ -84,7 +64,7 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     let mut text = String::from("# Measured against `ssh -L`\n\n");
     let _ = writeln!(
         text,
-        "Made by `make bench` (`{}`); medians, with the least and the most in parentheses. The ratio is to `{REFERENCE}` at its defaults, in the same run.\n",
+        "Made by `make bench` (`{}`); medians, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same run; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s, no limit to its queue, socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
         command.rsplit('/').next().unwrap_or(command)
     );
     for (what, program, args) in [
@@ -109,20 +89,29 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
         };
         let _ = writeln!(
             text,
-            "\n## {title}\n\n| workload | way | median | ratio |\n|---|---|---|---|"
+            "\n## {title}\n\n| workload | way | median | ratio | with TLS |\n|---|---|---|---|---|"
         );
         for measured in all.iter().filter(|measured| measured.line == line) {
             let Some(median) = measured.median() else {
                 continue;
             };
-            let ratio = reference(all, measured)
-                .map_or(String::new(), |other| format!("{:.2}", median / other));
+            let ratio = |to| {
+                reference(all, measured, to)
+                    .map_or(String::new(), |other| format!("{:.2}", median / other))
+            };
+            let like = match measured.has_tls() {
+                true => ratio(TLS_REFERENCE),
+                false => String::new(),
+            };
             let [least, most] = [measured.samples.first(), measured.samples.last()]
                 .map(|sample| sample.copied().unwrap_or_default());
             let _ = writeln!(
                 text,
-                "| {} | {} | {median:.2} {} ({least:.2}–{most:.2}) | {ratio} |",
-                measured.workload, measured.way, measured.unit
+                "| {} | {} | {median:.2} {} ({least:.2}–{most:.2}) | {} | {like} |",
+                measured.workload,
+                measured.way,
+                measured.unit,
+                ratio(REFERENCE)
             );
         }
     }
@@ -134,11 +123,9 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     println!("{}", file.display());
 }
 
-fn reference(all: &[Measured], to: &Measured) -> Option<f64> {
+fn reference(all: &[Measured], of: &Measured, way: &str) -> Option<f64> {
     all.iter()
-        .find(|other| {
-            other.line == to.line && other.workload == to.workload && other.way == REFERENCE
-        })?
+        .find(|other| other.line == of.line && other.workload == of.workload && other.way == way)?
         .median()
 }
 
@@ -149,7 +136,7 @@ fn plot(all: &[Measured]) -> String {
         .iter()
         .filter(|measured| measured.way == "managed")
         .filter_map(|measured| {
-            let ratio = measured.median()? / reference(all, measured)?;
+            let ratio = measured.median()? / reference(all, measured, TLS_REFERENCE)?;
             let gain = match measured.better {
                 Better::More => ratio,
                 Better::Less => 1.0 / ratio,
@@ -165,7 +152,7 @@ fn plot(all: &[Measured]) -> String {
         .collect();
     let height = bars.len() * ROW + 40;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">Managed session, times better than ssh -L (the line is 1)</text>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">Managed session, times better than ssh -L, both with TLS to the database (the line is 1)</text>\n"
     );
     for (index, (name, gain)) in bars.iter().enumerate() {
         let y = 30 + index * ROW;

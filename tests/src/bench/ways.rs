@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Write as _,
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::OpenOptionsExt as _,
     process::{Child, Command, Stdio},
 };
@@ -15,87 +15,160 @@ use borealis_tests::{
 };
 use serde_json::{Value, json};
 
+use super::{
+    line::Line,
+    shuttle::{Shuttle, THERE},
+};
+
 /// One way.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) url: String,
     /// The process that forwards, if there is one.
     pub(crate) pid: Option<u32>,
+    /// The session that keeps connections ready, if it is one.
+    pub(crate) session: Option<Machine>,
+}
+
+/// Whose daemon it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Machine {
+    /// With its defaults.
+    Usual,
+    /// Without TLS to the database.
+    Plain,
 }
 
 /// Everything that is measured.
 pub(crate) struct World {
     pub(crate) desk: Desk,
+    plain: Desk,
     pub(crate) ways: Vec<Way>,
     ssh: Child,
+    // Dropped last: the far end stands on it.
+    _shuttle: Option<Shuttle>,
 }
+
+/// The managed sessions' name.
+pub(crate) const SESSION: &str = "sushi-app-rw";
 
 /// The way that all others are compared with.
 pub(crate) const REFERENCE: &str = "ssh -L";
 
+/// And those that have TLS to the database.
+pub(crate) const TLS_REFERENCE: &str = "ssh -L, TLS";
+
 // === impl World ===
 
 impl World {
-    pub(crate) fn start() -> Self {
-        let desk = Desk::quiet(Options {
+    pub(crate) fn start(line: Line) -> Self {
+        let shuttle = (line != Line::LOOPBACK).then(|| Shuttle::start(line));
+        let address = match shuttle {
+            None => Ipv4Addr::LOCALHOST,
+            Some(_) => THERE,
+        };
+        let options = Options {
             bastion: BastionKind::Sshd,
+            address,
             ssh_keys_kept: 100,
+            max_connections: 5200,
             ..Options::default()
-        });
-        let open = |more: &[&str]| desk.open(&[&["sushi", "--role", "app", "-w"], more].concat());
-        let managed = open(&[]);
-        let passthrough = open(&["--passthrough", "--name", "raw"]);
+        };
+        let start = || Sandbox::start_blocking(options).expect("the sandbox starts");
+        let sandbox = match &shuttle {
+            None => start(),
+            Some(shuttle) => shuttle.there(start),
+        };
+        let desk = Desk::quiet_before(sandbox);
+        let mut plain = desk.another_quiet_machine();
+        plain.add_config("upstream_tls = \"disable\"\n");
+        plain.start_daemon();
+        let open = |desk: &Desk, more: &[&str]| {
+            desk.open(&[&["sushi", "--role", "app", "-w"], more].concat())
+        };
+        let managed = open(&desk, &[]);
+        let passthrough = open(&desk, &["--passthrough", "--name", "raw"]);
+        let untwined = open(&plain, &[]);
         let daemon = Some(desk.daemon().pid());
 
         // The credentials themselves, for those who come in without a daemon.
-        let local = |url: &str, port: u16| {
+        let at = |url: &str, address: Ipv4Addr, port: u16| {
             let (credentials, place) = url.rsplit_once('@').unwrap();
             let (_, database) = place.split_once('/').unwrap();
-            format!("{credentials}@127.0.0.1:{port}/{database}")
+            format!("{credentials}@{address}:{port}/{database}")
         };
         let (ssh, ssh_port) = forward(&desk);
-        let direct = local(&passthrough, desk.sandbox.database_port());
-        let ssh_url = local(&passthrough, ssh_port);
-        let plain = |url: &str| format!("{url}?sslmode=disable");
+        let direct = at(&passthrough, address, desk.sandbox.database_port());
+        let ssh_url = at(&passthrough, Ipv4Addr::LOCALHOST, ssh_port);
+        let without_tls = |url: &str| format!("{url}?sslmode=disable");
         let ways = vec![
             Way {
                 name: "direct",
-                url: plain(&direct),
+                url: without_tls(&direct),
                 pid: None,
+                session: None,
             },
             Way {
                 name: REFERENCE,
-                url: plain(&ssh_url),
+                url: without_tls(&ssh_url),
                 pid: Some(ssh.id()),
+                session: None,
             },
             // What libpq does by itself: TLS to the database, inside SSH.
             Way {
-                name: "ssh -L, TLS",
+                name: TLS_REFERENCE,
                 url: format!("{ssh_url}?sslmode=require"),
                 pid: Some(ssh.id()),
+                session: None,
             },
             Way {
                 name: "managed",
-                url: plain(&managed),
+                url: without_tls(&managed),
                 pid: daemon,
+                session: Some(Machine::Usual),
+            },
+            Way {
+                name: "managed, plain upstream",
+                url: without_tls(&untwined),
+                pid: Some(plain.daemon().pid()),
+                session: Some(Machine::Plain),
             },
             Way {
                 name: "passthrough",
-                url: plain(&passthrough),
+                url: without_tls(&passthrough),
                 pid: daemon,
+                session: None,
             },
             Way {
                 name: "passthrough, TLS",
                 url: format!("{passthrough}?sslmode=require"),
                 pid: daemon,
+                session: None,
             },
         ];
-        Self { desk, ways, ssh }
+        Self {
+            desk,
+            plain,
+            ways,
+            ssh,
+            _shuttle: shuttle,
+        }
+    }
+
+    /// Waits until the way's session has a connection ready, where it keeps any.
+    pub(crate) fn await_ready(&self, way: &Way) {
+        let desk = match way.session {
+            None => return,
+            Some(Machine::Usual) => &self.desk,
+            Some(Machine::Plain) => &self.plain,
+        };
+        desk.wait_for(SESSION, |session| session.warm_connections > 0);
     }
 
     pub(crate) fn leave(mut self) {
         let _ = self.ssh.kill();
         let _ = self.ssh.wait();
+        self.plain.leave();
         self.desk.leave();
     }
 }

@@ -6,18 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
+
 use super::{
     line::Line,
     process::cpu,
     ways::{Way, World},
 };
 
-/// One workload: its name, what its figure means, and how it is run.
+/// One workload: the figures that a run of it gives, and how it is run.
 pub(crate) struct Workload {
+    pub(crate) figures: Vec<Figure>,
+    kind: Kind,
+}
+
+/// What a number means.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
-    kind: Kind,
 }
 
 /// Which way a figure is better.
@@ -34,28 +42,21 @@ enum Kind {
         connect: bool,
         seconds: u32,
     },
+    /// Bulk transfers, with the CPU seconds of the forwarding process.
     Copy {
         direction: Direction,
         connections: u32,
         mib: u32,
     },
-    /// CPU seconds of the forwarding process for each GiB.
-    Cpu {
-        mib: u32,
-    },
-    PingPong {
-        percentile: usize,
-        rounds: usize,
-    },
-    /// A small query beside a bulk transfer.
-    Beside {
-        percentile: usize,
-        mib: u32,
-    },
-    /// Connections at once, until the last has its first row.
-    Together {
-        connections: usize,
-    },
+    /// A query of few bytes, again and again.
+    PingPong { rounds: usize },
+    /// The same beside a bulk transfer.
+    Beside { mib: u32 },
+    /// Connections at once, each until its first row.
+    Together { connections: usize },
+    /// One connection after another, each until its first row: what is kept ready serves the
+    /// first, and not the one that comes at once behind it.
+    FirstRow,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,133 +65,126 @@ enum Direction {
     In,
 }
 
+/// Connections that are made side by side.
+const AT_ONCE: usize = 16;
+
 pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     // What loses packets is measured with less: TCP itself is the limit there.
     let mib = match (line.round_trip, line.loss) {
         (0, _) => bulk,
-        (_, 0) => bulk / 2,
-        _ => bulk / 16,
+        (_, 0) => bulk / 4,
+        _ => bulk / 64,
     }
     .max(4);
     let rounds = if line.round_trip == 0 { 3000 } else { 60 };
-    let workload = |name: String, unit, better, kind| Workload {
-        name,
-        unit,
-        better,
-        kind,
-    };
+    let figure = |name: String, unit, better| Figure { name, unit, better };
     let mut all = Vec::new();
-    for clients in [1, 8, 32] {
-        let kind = Kind::Pgbench {
-            clients,
-            connect: false,
-            seconds,
-        };
-        all.push(workload(
-            format!("pgbench -S -c {clients}"),
-            "tps",
-            Better::More,
-            kind,
-        ));
-    }
-    for clients in [1, 8] {
-        let kind = Kind::Pgbench {
-            clients,
-            connect: true,
-            seconds,
-        };
-        all.push(workload(
-            format!("pgbench -S -C -c {clients}"),
-            "tps",
-            Better::More,
-            kind,
-        ));
+    for (connect, word) in [(false, ""), (true, " -C")] {
+        for clients in [1, 8, 32] {
+            all.push(Workload {
+                figures: vec![figure(
+                    format!("pgbench -S{word} -c {clients}"),
+                    "tps",
+                    Better::More,
+                )],
+                kind: Kind::Pgbench {
+                    clients,
+                    connect,
+                    seconds,
+                },
+            });
+        }
     }
     for (direction, word) in [(Direction::Out, "out"), (Direction::In, "in")] {
         for connections in [1, 4, 16] {
-            let kind = Kind::Copy {
-                direction,
-                connections,
-                mib,
-            };
-            all.push(workload(
-                format!("copy {word}, {connections} at once"),
-                "MiB/s",
-                Better::More,
-                kind,
-            ));
+            let name = format!("copy {word}, {connections} at once");
+            all.push(Workload {
+                figures: vec![
+                    figure(name.clone(), "MiB/s", Better::More),
+                    figure(format!("{name}: CPU"), "s/GiB", Better::Less),
+                ],
+                kind: Kind::Copy {
+                    direction,
+                    connections,
+                    mib,
+                },
+            });
         }
     }
-    for (percentile, word) in [(50, "p50"), (99, "p99")] {
-        let kind = Kind::PingPong { percentile, rounds };
-        all.push(workload(
-            format!("select 1, {word}"),
-            "ms",
-            Better::Less,
-            kind,
-        ));
-        let kind = Kind::Beside { percentile, mib };
-        all.push(workload(
-            format!("select 1 beside copy out, {word}"),
-            "ms",
-            Better::Less,
-            kind,
-        ));
-    }
-    all.push(workload(
-        "16 connections at once, last row".into(),
-        "ms",
-        Better::Less,
-        Kind::Together { connections: 16 },
-    ));
-    if line.round_trip == 0 {
-        all.push(workload(
-            "CPU of the client side".into(),
-            "s/GiB",
-            Better::Less,
-            Kind::Cpu { mib },
-        ));
-    }
+    let percentiles = |name: &str| {
+        ["p50", "p99"].map(|word| figure(format!("{name}, {word}"), "ms", Better::Less))
+    };
+    all.push(Workload {
+        figures: percentiles("select 1").into(),
+        kind: Kind::PingPong { rounds },
+    });
+    all.push(Workload {
+        figures: percentiles("select 1 beside copy out").into(),
+        kind: Kind::Beside { mib: mib * 4 },
+    });
+    all.push(Workload {
+        figures: ["first", "last"]
+            .map(|word| {
+                figure(
+                    format!("16 connections at once, {word} row"),
+                    "ms",
+                    Better::Less,
+                )
+            })
+            .into(),
+        kind: Kind::Together { connections: 16 },
+    });
+    all.push(Workload {
+        figures: ["one was kept ready", "at once behind it"]
+            .map(|word| figure(format!("connect to first row, {word}"), "ms", Better::Less))
+            .into(),
+        kind: Kind::FirstRow,
+    });
     all
 }
 
 // === impl Workload ===
 
 impl Workload {
-    /// The figure of one run; `None` where the way has none.
-    pub(crate) fn run(&self, way: &Way, world: &World) -> Option<f64> {
+    /// What one run gives, a number for each figure; `None` where the way has none.
+    pub(crate) fn run(&self, way: &Way, world: &World) -> Vec<Option<f64>> {
+        let sandbox = &world.desk.sandbox;
         match self.kind {
             Kind::Pgbench {
                 clients,
                 connect,
                 seconds,
-            } => Some(pgbench(way, clients, connect, seconds)),
+            } => vec![Some(pgbench(way, clients, connect, seconds))],
             Kind::Copy {
                 direction,
                 connections,
                 mib,
-            } => Some(f64::from(mib) / copy(way, direction, connections, mib).as_secs_f64()),
-            Kind::Cpu { mib } => {
-                let pid = way.pid?;
-                let before = cpu(pid);
-                copy(way, Direction::Out, 1, mib);
-                Some((cpu(pid) - before) * 1024.0 / f64::from(mib))
+            } => {
+                let spent = || way.pid.map(cpu);
+                let before = spent();
+                let rate = f64::from(mib) / copy(way, direction, connections, mib).as_secs_f64();
+                let each_gib = 1024.0 / f64::from(mib);
+                let cpu = spent()
+                    .zip(before)
+                    .map(|(now, then)| (now - then) * each_gib);
+                vec![Some(rate), cpu]
             }
-            Kind::PingPong { percentile, rounds } => Some(
-                world
-                    .desk
-                    .sandbox
-                    .block_on(ping_pong(way, rounds, percentile)),
-            ),
-            Kind::Beside { percentile, mib } => {
-                let mut bulk = copy_out(way, mib * 4).spawn().unwrap();
-                let figure = world.desk.sandbox.block_on(ping_pong(way, 40, percentile));
+            Kind::PingPong { rounds } => sandbox.block_on(ping_pong(way, rounds)),
+            Kind::Beside { mib } => {
+                let mut bulk = copy_out(way, mib).spawn().unwrap();
+                let figures = sandbox.block_on(ping_pong(way, 40));
+                let in_time = bulk.try_wait().unwrap().is_none();
                 let _ = bulk.kill();
                 let _ = bulk.wait();
-                Some(figure)
+                assert!(in_time, "the bulk transfer ended before what is beside it");
+                figures
             }
-            Kind::Together { connections } => {
-                Some(world.desk.sandbox.block_on(together(way, connections)))
+            Kind::Together { connections } => sandbox.block_on(together(way, connections)),
+            Kind::FirstRow => {
+                // What is kept ready is for whoever came before.
+                sandbox.block_on(first_row(way, Instant::now()));
+                world.await_ready(way);
+                sandbox.block_on(first_rows(way))
             }
         }
     }
@@ -200,16 +194,8 @@ fn pgbench(way: &Way, clients: u32, connect: bool, seconds: u32) -> f64 {
     let script = tempfile::NamedTempFile::new().unwrap();
     script.as_file().write_all(b"select 1;\n").unwrap();
     let mut command = Command::new("pgbench");
-    command.args([
-        "-n",
-        "-c",
-        &clients.to_string(),
-        "-j",
-        "2",
-        "-T",
-        &seconds.to_string(),
-        "-f",
-    ]);
+    command.args(["-n", "-j", "2", "-c", &clients.to_string()]);
+    command.args(["-T", &seconds.to_string(), "-f"]);
     command.arg(script.path());
     if connect {
         command.arg("-C");
@@ -225,12 +211,8 @@ fn pgbench(way: &Way, clients: u32, connect: bool, seconds: u32) -> f64 {
         .lines()
         .find(|line| line.starts_with("tps = "))
         .unwrap_or_else(|| panic!("{text}"));
-    line["tps = ".len()..]
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    let number = line["tps = ".len()..].split(' ').next();
+    number.unwrap().parse().unwrap()
 }
 
 /// Rows of 1 KiB each.
@@ -246,8 +228,8 @@ fn copy_out(way: &Way, mib: u32) -> Command {
 
 fn copy_in(way: &Way, mib: u32) -> Command {
     let rows = format!(
-        "head -c {} /dev/zero | tr '\\0' x | fold -w 1023 | psql -XAtq -c 'create temp table t (a text)' -c 'copy t from stdin' \"$URL\"",
-        u64::from(mib) * 1024 * 1024
+        "yes $(head -c 1023 /dev/zero | tr '\\0' x) | head -n {} | psql -XAtq -c 'create temp table t (a text)' -c 'copy t from stdin' \"$URL\"",
+        u64::from(mib) * 1024
     );
     let mut shell = Command::new("sh");
     shell
@@ -285,7 +267,35 @@ async fn connect(way: &Way) -> tokio_postgres::Client {
     client
 }
 
-async fn ping_pong(way: &Way, rounds: usize, percentile: usize) -> f64 {
+/// Clients that have logged in and say nothing more.
+pub(crate) async fn connections(way: &Way, count: usize) -> Vec<tokio_postgres::Client> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count.div_ceil(AT_ONCE) {
+        let some = AT_ONCE.min(count - clients.len());
+        clients.extend(join_all((0..some).map(|_| connect(way))).await);
+    }
+    clients
+}
+
+/// Ends them, and waits until the database has forgotten them.
+pub(crate) async fn disconnect(way: &Way, clients: Vec<tokio_postgres::Client>) {
+    drop(clients);
+    let watcher = connect(way).await;
+    let others = "select count(*) from pg_stat_activity where pid <> pg_backend_pid() and usename = current_user and application_name = ''";
+    while watcher
+        .query_one(others, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        > 8
+    {}
+}
+
+fn milliseconds(time: Duration) -> Option<f64> {
+    Some(time.as_secs_f64() * 1000.0)
+}
+
+async fn ping_pong(way: &Way, rounds: usize) -> Vec<Option<f64>> {
     let client = connect(way).await;
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -294,14 +304,30 @@ async fn ping_pong(way: &Way, rounds: usize, percentile: usize) -> f64 {
         times.push(began.elapsed());
     }
     times.sort();
-    times[(rounds * percentile / 100).min(rounds - 1)].as_secs_f64() * 1000.0
+    [50, 99]
+        .map(|percentile| milliseconds(times[(rounds * percentile / 100).min(rounds - 1)]))
+        .into()
 }
 
-async fn together(way: &Way, connections: usize) -> f64 {
+async fn first_row(way: &Way, began: Instant) -> Duration {
+    connect(way).await.simple_query("select 1").await.unwrap();
+    began.elapsed()
+}
+
+async fn together(way: &Way, connections: usize) -> Vec<Option<f64>> {
     let began = Instant::now();
-    let all = (0..connections).map(|_| async {
-        connect(way).await.simple_query("select 1").await.unwrap();
-    });
-    futures_util::future::join_all(all).await;
-    began.elapsed().as_secs_f64() * 1000.0
+    let all = (0..connections).map(|_| first_row(way, began));
+    let times = join_all(all).await;
+    vec![
+        times.iter().min().copied().and_then(milliseconds),
+        times.iter().max().copied().and_then(milliseconds),
+    ]
+}
+
+async fn first_rows(way: &Way) -> Vec<Option<f64>> {
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        times.push(milliseconds(first_row(way, Instant::now()).await));
+    }
+    times
 }

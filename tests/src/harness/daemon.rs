@@ -103,6 +103,16 @@ impl Daemon {
         self.child.as_ref().expect("a child").id()
     }
 
+    /// Its resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -68,9 +68,22 @@ impl Desk {
     /// With a daemon that logs what it would for a user, before such a sandbox: a log of
     /// everything would be what a benchmark measures.
     pub fn quiet(options: Options) -> Self {
-        let mut desk = Self::without_daemon(options);
+        let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
+        Self::quiet_before(sandbox)
+    }
+
+    /// The same before a sandbox that runs, perhaps in another network namespace.
+    pub fn quiet_before(sandbox: Sandbox) -> Self {
+        let mut desk = Self::at(Arc::new(sandbox));
         desk.set("BOREALIS_LOG", "info");
         desk.start_daemon();
+        desk
+    }
+
+    /// Another machine of the same user, whose daemon will log what it would for a user.
+    pub fn another_quiet_machine(&self) -> Self {
+        let mut desk = self.another_machine();
+        desk.set("BOREALIS_LOG", "info");
         desk
     }
 
@@ -141,6 +154,11 @@ impl Desk {
         let dir = self.path("config/borealis");
         fs::create_dir_all(&dir).expect("a config directory");
         fs::write(dir.join("config.toml"), toml).expect("a config file");
+    }
+
+    /// Adds lines to the config file of a daemon that has ports of its own.
+    pub fn add_config(&self, toml: &str) {
+        self.write_config(&(own_ports() + toml));
     }
 
     // --- the daemon ---

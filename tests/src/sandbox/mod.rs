@@ -1,5 +1,5 @@
 //! The provider to develop against: both HTTP APIs, an SSH bastion and a real PostgreSQL,
-//! with faults on demand. Everything listens on 127.0.0.1, lives in a temporary directory
+//! with faults on demand. Everything listens on 127.0.0.1 unless told otherwise, lives in a temporary directory
 //! and ends with the [`Sandbox`]; several run side by side.
 //!
 //! ```no_run
@@ -39,7 +39,7 @@ mod world;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -80,12 +80,16 @@ use self::{
 pub struct Options {
     /// Which program is the bastion.
     pub bastion: BastionKind,
+    /// Where everything listens and is said to be.
+    pub address: Ipv4Addr,
     /// Where the API says that the bastion is, for a line in between; its own address where
     /// this says nothing.
     pub bastion_seen_at: Option<(String, u16)>,
     /// Where its directory is made; the system's temporary directory where there is none.
     /// The user that PostgreSQL runs as must be able to enter it.
     pub directory: Option<PathBuf>,
+    /// How many connections the database takes at most.
+    pub max_connections: u32,
     /// The apps and add-ons.
     pub catalog: Catalog,
     /// Where a freshly made database cluster is kept, to start others faster. By default
@@ -129,8 +133,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             bastion: BastionKind::Embedded,
+            address: Ipv4Addr::LOCALHOST,
             bastion_seen_at: None,
             directory: None,
+            max_connections: 300,
             catalog: Catalog::default(),
             cache: std::env::var_os("BOREALIS_SANDBOX_CACHE").map(PathBuf::from),
             ssh_keys_kept: 2,
@@ -362,23 +368,33 @@ fn new_directory(parent: Option<&Path>) -> Result<TempDir, SandboxError> {
 
 async fn start(options: Options, home: &Path) -> Result<Arc<Running>, SandboxError> {
     let pulse = Pulse::new();
-    let postgres = Arc::new(Postgres::start(home, options.cache.as_deref()).await?);
+    let postgres = Arc::new(Postgres::start(home, &options).await?);
     database::close_common_databases(&postgres).await?;
-    let bastion = Bastion::start(options.bastion, home, postgres.port(), pulse.clone()).await?;
+    let bastion = Bastion::start(
+        options.bastion,
+        home,
+        options.address,
+        postgres.port(),
+        pulse.clone(),
+    )
+    .await?;
+    let bastion_seen_at = options
+        .bastion_seen_at
+        .unwrap_or_else(|| (options.address.to_string(), bastion.port()));
     let provider = Arc::new(Provider::new(
         World::new(&options.catalog),
         postgres,
         Arc::new(bastion),
         pulse.clone(),
-        options.bastion_seen_at,
+        bastion_seen_at,
         options.ssh_keys_kept,
         options.provisioning_time,
     ));
     let gate = Arc::new(Gate::new(pulse.clone()));
 
-    let (heroku_listener, heroku) = WireListener::bind().await?;
-    let (borealis_listener, borealis) = WireListener::bind().await?;
-    let (control_listener, control) = WireListener::bind().await?;
+    let (heroku_listener, heroku) = WireListener::bind(options.address).await?;
+    let (borealis_listener, borealis) = WireListener::bind(options.address).await?;
+    let (control_listener, control) = WireListener::bind(options.address).await?;
     let heroku_state = Heroku {
         provider: Arc::clone(&provider),
         borealis_url: url(borealis),

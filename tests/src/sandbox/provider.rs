@@ -31,7 +31,7 @@ pub(crate) struct Provider {
     pub(crate) postgres: Arc<Postgres>,
     pub(crate) bastion: Arc<Bastion>,
     pub(crate) pulse: Pulse,
-    bastion_seen_at: Option<(String, u16)>,
+    bastion_seen_at: (String, u16),
     keys_kept: usize,
     provisioning_time: Duration,
 }
@@ -67,7 +67,7 @@ impl Provider {
         postgres: Arc<Postgres>,
         bastion: Arc<Bastion>,
         pulse: Pulse,
-        bastion_seen_at: Option<(String, u16)>,
+        bastion_seen_at: (String, u16),
         keys_kept: usize,
         provisioning_time: Duration,
     ) -> Self {
@@ -84,9 +84,7 @@ impl Provider {
 
     /// Where persons are told that the bastion is.
     pub(crate) fn bastion_address(&self) -> (String, u16) {
-        self.bastion_seen_at
-            .clone()
-            .unwrap_or_else(|| ("127.0.0.1".into(), self.bastion.port()))
+        self.bastion_seen_at.clone()
     }
 
     /// The state. Not to be held across anything that waits.

@@ -59,13 +59,13 @@ pub(crate) struct WireStream {
 // === impl WireListener ===
 
 impl WireListener {
-    /// Listens on a port of 127.0.0.1 that the system picks.
+    /// Listens on a port of the address that the system picks.
     ///
     /// # Errors
     /// When there is none left.
-    pub(crate) async fn bind() -> Result<(Self, SocketAddr), SandboxError> {
-        let doing = "listening on 127.0.0.1";
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    pub(crate) async fn bind(at: Ipv4Addr) -> Result<(Self, SocketAddr), SandboxError> {
+        let doing = "listening for HTTP";
+        let listener = TcpListener::bind((at, 0))
             .await
             .map_err(SandboxError::io(doing))?;
         let address = listener.local_addr().map_err(SandboxError::io(doing))?;

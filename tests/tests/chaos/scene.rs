@@ -108,6 +108,18 @@ impl Scene {
         self.load.await_answers(10);
     }
 
+    /// The same over a line so bad that the daemon may take it for dead once more: a connection
+    /// that ends with it is made again.
+    #[track_caller]
+    pub(super) fn answers_in_the_end(&self, bound: Duration, since: Instant) {
+        while let Err(problem) = super::client::Client::connect(&self.url).ask(PATIENCE) {
+            println!("asked again: {problem}");
+            assert!(since.elapsed() <= bound, "{problem}");
+        }
+        println!("an answer after {:?}", since.elapsed());
+        self.load.await_answers(10);
+    }
+
     /// The same for a fault that is measured: no load, nor another scene that starts, takes
     /// the processors away meanwhile.
     #[track_caller]
@@ -174,17 +186,10 @@ fn used(desk: &Desk) -> Used {
         values.map(value).sum()
     };
     let tunnels = metric("borealis_session_tunnels{");
-    let pid = desk.daemon().pid();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let memory = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .map_or(0, |number| number.parse().unwrap());
     Used {
         descriptors: metric("process_open_fds ").saturating_sub(tunnels),
         tasks: metric("borealis_tasks "),
-        memory,
+        memory: desk.daemon().resident(),
         tunnels,
     }
 }

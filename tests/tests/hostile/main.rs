@@ -36,12 +36,10 @@ struct Footprint {
 }
 
 impl Footprint {
-    fn of(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = line.unwrap().trim().trim_end_matches(" kB");
+    fn of(desk: &Desk) -> Self {
+        let pid = desk.daemon().pid();
         Self {
-            resident_kib: resident.parse().unwrap(),
+            resident_kib: desk.daemon().resident(),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
         }
     }
@@ -156,12 +154,11 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
         user: "sushi".into(),
     };
     let runtime = Runtime::new().unwrap();
-    let pid = desk.daemon().pid();
     // What serving clients takes anyway.
     for _ in 0..20 {
         assert_eq!(desk.query(&url, "select 1"), "1");
     }
-    let before = Footprint::of(pid);
+    let before = Footprint::of(&desk);
 
     let bystander = Bystander::begin(&runtime, &url);
     let mut most = before.resident_kib;
@@ -172,7 +169,7 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
         let held = runtime
             .block_on(async { timeout(3 * PATIENCE, attack(target.clone())).await })
             .unwrap_or_else(|_| panic!("{name} takes too long"));
-        let during = Footprint::of(pid);
+        let during = Footprint::of(&desk);
         most = most.max(during.resident_kib);
         let asked = bystander.asked.load(Ordering::Relaxed) - asked;
         #[allow(
@@ -206,7 +203,7 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
     // Nothing is left: descriptors go back to where they were, and no connection is counted.
     let began = Instant::now();
     loop {
-        let now = Footprint::of(pid).descriptors;
+        let now = Footprint::of(&desk).descriptors;
         // A tunnel and its timer more or less.
         let active = desk.json(&["show", "sushi"])["connections"]["active"].clone();
         if now <= before.descriptors + 8 && active == 0 {

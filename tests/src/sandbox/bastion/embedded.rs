@@ -39,6 +39,7 @@ const BUFFER: usize = 64 * 1024;
 /// The running server.
 #[derive(Debug)]
 pub(super) struct EmbeddedBastion {
+    address: Ipv4Addr,
     port: u16,
     shared: Arc<Shared>,
     listener: Mutex<Option<JoinHandle<()>>>,
@@ -74,10 +75,12 @@ impl EmbeddedBastion {
     pub(super) async fn start(
         host_key: PrivateKey,
         keys: KeyRing,
+        address: Ipv4Addr,
         database_port: u16,
         pulse: Pulse,
     ) -> Result<Self, SandboxError> {
         let server = Self {
+            address,
             port: port::free()?,
             shared: Arc::new(Shared {
                 config: Mutex::new(config(host_key)),
@@ -152,12 +155,13 @@ impl EmbeddedBastion {
         if lock(&self.listener).is_some() {
             return Ok(());
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
-            .await
-            .map_err(SandboxError::io(format!(
-                "listening on the bastion's port {}",
-                self.port
-            )))?;
+        let listener =
+            TcpListener::bind((self.address, self.port))
+                .await
+                .map_err(SandboxError::io(format!(
+                    "listening on the bastion's port {}",
+                    self.port
+                )))?;
         let task = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
         *lock(&self.listener) = Some(task);
         Ok(())

@@ -7,6 +7,7 @@ mod line;
 mod sshd;
 
 use std::{
+    net::Ipv4Addr,
     path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -110,6 +111,7 @@ impl Bastion {
     pub(crate) async fn start(
         kind: BastionKind,
         home: &Path,
+        address: Ipv4Addr,
         database_port: u16,
         pulse: Pulse,
     ) -> Result<Self, SandboxError> {
@@ -118,10 +120,11 @@ impl Bastion {
         let keys = KeyRing::new();
         let server = match kind {
             BastionKind::Embedded => Server::Embedded(
-                EmbeddedBastion::start(first.clone(), keys.clone(), database_port, pulse).await?,
+                EmbeddedBastion::start(first.clone(), keys.clone(), address, database_port, pulse)
+                    .await?,
             ),
             BastionKind::Sshd => Server::Sshd(Box::new(
-                SshdBastion::start(home, &first, database_port).await?,
+                SshdBastion::start(home, &first, address, database_port).await?,
             )),
         };
         Ok(Self {
@@ -136,7 +139,7 @@ impl Bastion {
         })
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         match &self.server {
             Server::Embedded(server) => server.port(),

@@ -5,6 +5,7 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::Write as _,
+    net::Ipv4Addr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -34,6 +35,7 @@ const PORT_ATTEMPTS: u32 = 5;
 pub(super) struct SshdBastion {
     program: PathBuf,
     home: PathBuf,
+    address: Ipv4Addr,
     port: u16,
     login: String,
     child: Mutex<Option<Child>>,
@@ -45,6 +47,7 @@ impl SshdBastion {
     pub(super) async fn start(
         home: &Path,
         host_key: &PrivateKey,
+        address: Ipv4Addr,
         database_port: u16,
     ) -> Result<Self, SandboxError> {
         let program = find()?;
@@ -60,6 +63,7 @@ impl SshdBastion {
             login: login_user(&program)?.name,
             program,
             home,
+            address,
             port: 0,
             child: Mutex::new(None),
         };
@@ -223,7 +227,7 @@ impl SshdBastion {
 
     fn write_config(&self, database_port: u16) -> Result<(), SandboxError> {
         let mut config = format!(
-            "ListenAddress 127.0.0.1:{port}\n\
+            "ListenAddress {address}:{port}\n\
              HostKey \"{home}/host_key\"\n\
              AuthorizedKeysFile \"{keys}\"\n\
              StrictModes no\n\
@@ -247,6 +251,7 @@ impl SshdBastion {
              PermitTunnel no\n\
              PermitTTY no\n\
              PrintMotd no\n",
+            address = self.address,
             pam = if needs_pam() { "yes" } else { "no" },
             port = self.port,
             home = self.home.display(),

@@ -8,8 +8,10 @@ mod binaries;
 mod certificate;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
     io::Write as _,
+    net::Ipv4Addr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
@@ -23,7 +25,7 @@ use tokio_postgres::{Client, NoTls};
 
 use self::binaries::Binaries;
 use super::{
-    SandboxError,
+    Options, SandboxError,
     child::{Child, RunAs, is_root, run_command_as, tethered},
     port,
 };
@@ -37,8 +39,8 @@ const PORT_ATTEMPTS: u32 = 5;
 
 const HBA: &str = "\
 local   all all               trust
-hostssl all all 127.0.0.1/32  scram-sha-256
-host    all all 127.0.0.1/32  scram-sha-256
+hostssl all all samenet       scram-sha-256
+host    all all samenet       scram-sha-256
 ";
 
 /// A database server.
@@ -72,12 +74,11 @@ pub enum PostgresAction {
 
 impl Postgres {
     /// Makes and starts a server below `home`, which its user must be able to enter.
-    /// `template` is a directory to keep a freshly made cluster in and to copy it from.
     ///
     /// # Errors
     /// When PostgreSQL isn't installed, or doesn't start within a minute; the server's own
     /// words are included.
-    pub(crate) async fn start(home: &Path, template: Option<&Path>) -> Result<Self, SandboxError> {
+    pub(crate) async fn start(home: &Path, options: &Options) -> Result<Self, SandboxError> {
         let binaries = Binaries::find()?;
         let run_as = if is_root() {
             Some(unprivileged()?)
@@ -87,9 +88,9 @@ impl Postgres {
         let home = home.join("postgres");
         let (made, authority) = {
             let (home, binaries, run_as) = (home.clone(), binaries.clone(), run_as.clone());
-            let template = template.map(Path::to_owned);
+            let options = options.clone();
             tokio::task::spawn_blocking(move || {
-                prepare(&home, &binaries, run_as.as_ref(), template.as_deref())
+                prepare(&home, &binaries, run_as.as_ref(), &options)
             })
             .await
             .map_err(SandboxError::failed)?
@@ -284,14 +285,14 @@ fn prepare(
     home: &Path,
     binaries: &Binaries,
     run_as: Option<&RunAs>,
-    template: Option<&Path>,
+    options: &Options,
 ) -> Result<PathBuf, SandboxError> {
     for directory in [home.to_owned(), home.join("run")] {
         fs::create_dir(&directory).map_err(SandboxError::path("creating", &directory))?;
         give(&directory, run_as, 0o700)?;
     }
     let data = home.join("data");
-    match template {
+    match &options.cache {
         None => initialise(&data, binaries, run_as)?,
         Some(cache) => {
             let owner = run_as.map_or_else(|| rustix::process::getuid().as_raw(), |u| u.uid);
@@ -304,7 +305,7 @@ fn prepare(
             }
         }
     }
-    configure(&data, run_as)?;
+    configure(&data, options, run_as)?;
     let certificate = certificate::make()?;
     write(&data.join("server.crt"), &certificate.chain, run_as, 0o600)?;
     write(&data.join("server.key"), &certificate.key, run_as, 0o600)?;
@@ -360,12 +361,18 @@ fn copy(from: &Path, to: &Path) -> Result<(), SandboxError> {
     run(command, "cp")
 }
 
-fn configure(data: &Path, run_as: Option<&RunAs>) -> Result<(), SandboxError> {
+fn configure(data: &Path, options: &Options, run_as: Option<&RunAs>) -> Result<(), SandboxError> {
     write(&data.join("pg_hba.conf"), HBA, run_as, 0o600)?;
     // Nothing here has to survive a crash of the machine, so nothing is synced.
+    // The bastion comes by 127.0.0.1, wherever it listens itself.
+    let listen: BTreeSet<_> = [Ipv4Addr::LOCALHOST, options.address].into();
+    let listen: Vec<_> = listen.iter().map(Ipv4Addr::to_string).collect();
+    let own = format!(
+        "listen_addresses = '{}'\nmax_connections = {}\n",
+        listen.join(","),
+        options.max_connections
+    );
     let settings = "\
-        listen_addresses = '127.0.0.1'\n\
-        max_connections = 300\n\
         shared_buffers = '32MB'\n\
         ssl = on\n\
         ssl_cert_file = 'server.crt'\n\
@@ -380,7 +387,8 @@ fn configure(data: &Path, run_as: Option<&RunAs>) -> Result<(), SandboxError> {
         timezone = 'UTC'\n\
         log_timezone = 'UTC'\n\
         log_line_prefix = '%m [%p] %q%u@%d '\n";
-    write(&data.join("postgresql.auto.conf"), settings, run_as, 0o600)
+    let settings = own + settings;
+    write(&data.join("postgresql.auto.conf"), &settings, run_as, 0o600)
 }
 
 fn run(mut command: Command, name: &str) -> Result<(), SandboxError> {
