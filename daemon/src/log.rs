@@ -102,8 +102,13 @@ fn filter(given: &str, verbosity: u8) -> Result<impl Filter<Registry> + use<>, L
 /// Libraries end at debug. At trace hyper, rustls, russh and the HPACK coder write message
 /// heads, handshake messages and packet contents, which hold tokens, passwords and keys; at
 /// debug they write sizes, names, addresses and algorithms.
+///
+/// The hint lets the other filter's count: without one, every event of every library would be
+/// put together only to be thrown away.
 fn libraries_capped() -> FilterFn<fn(&Metadata<'_>) -> bool> {
-    filter_fn(|metadata| *metadata.level() <= Level::DEBUG || is_own(metadata.target()))
+    let passes: fn(&Metadata<'_>) -> bool =
+        |metadata| *metadata.level() <= Level::DEBUG || is_own(metadata.target());
+    filter_fn(passes).with_max_level_hint(Level::TRACE)
 }
 
 fn is_own(target: &str) -> bool {
@@ -208,6 +213,8 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -266,6 +273,13 @@ mod tests {
         .into_iter()
         .filter(|event| text.contains(event))
         .collect()
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_even_put_together() {
+        let hint = |directives| filter(directives, 0).unwrap().max_level_hint();
+        assert_eq!(hint(""), Some(LevelFilter::INFO));
+        assert_eq!(hint("warn,borealisd=debug"), Some(LevelFilter::DEBUG));
     }
 
     #[test]
