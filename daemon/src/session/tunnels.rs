@@ -3,10 +3,12 @@
 //!
 //! A connection gets a tunnel of its own while the session has fewer than [`MAX_TUNNELS`]:
 //! that uses more cores, and a bulk transfer stands in nobody's way. An idle tunnel is kept
-//! ready, which hides the handshake. A tunnel that is suspected to be dead is probed, and
+//! ready, which hides the handshake; where none is, and the line is long, a connection shares
+//! a quiet one rather than wait for a handshake. A tunnel that is suspected to be dead is probed, and
 //! cut where it stays silent.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,6 +27,11 @@ use crate::{
 
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
+
+/// Where dialling took this long, a connection would rather share a tunnel than wait for one of
+/// its own: the handshake's six round trips cost more than company does. Where it took longer
+/// still, the line loses packets, and one TCP connection for all would stop for each of them.
+const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1500);
 
 /// How long a bastion that refused another tunnel isn't asked for one.
 const FULL_FOR: Duration = Duration::from_secs(60);
@@ -225,11 +232,16 @@ impl Tunnels {
         if let Some(idle) = alive().rfind(|tunnel| tunnel.channels() == 0) {
             return Choice::Use(idle.reserve());
         }
-        let least = alive().min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.channels()));
-        match least {
-            None => Choice::Nothing,
-            Some(_) if pool.tunnels.len() < MAX_TUNNELS && !pool.is_full() => Choice::DialOwn,
-            Some(tunnel) => Choice::Use(tunnel.reserve()),
+        let least =
+            alive().min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), tunnel.channels()));
+        let Some(tunnel) = least else {
+            return Choice::Nothing;
+        };
+        let may_grow = pool.tunnels.len() < MAX_TUNNELS && !pool.is_full();
+        if may_grow && (tunnel.is_busy() || !LONG.contains(&tunnel.dialled_in())) {
+            Choice::DialOwn
+        } else {
+            Choice::Use(tunnel.reserve())
         }
     }
 

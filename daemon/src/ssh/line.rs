@@ -34,9 +34,26 @@ pub(super) struct Gauge {
     heard: Arc<AtomicU64>,
     /// When it was heard last, in milliseconds since `began`.
     heard_at: Arc<AtomicU64>,
+    /// What has passed in the present and in the past moment.
+    traffic: Arc<Traffic>,
     began: Moment,
     cut: CancellationToken,
 }
+
+/// Bytes that passed, both ways, by moments of [`MOMENT`] milliseconds.
+#[derive(Default)]
+struct Traffic {
+    /// Which moment `present` is of, counted from the line's beginning.
+    moment: AtomicU64,
+    present: AtomicU64,
+    past: AtomicU64,
+}
+
+/// Milliseconds.
+const MOMENT: u64 = 256;
+
+/// Bytes in one or two moments from which a line counts as busy: half a megabyte a second.
+const BUSY: u64 = 128 * 1024;
 
 // === impl Line ===
 
@@ -78,9 +95,10 @@ impl AsyncRead for Line {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
-            self.gauge.note();
+            self.gauge.note(buffer.filled().len() - before);
             if buffer.remaining() > 0 {
                 self.acknowledge();
             }
@@ -98,6 +116,10 @@ impl AsyncWrite for Line {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(written)) = polled {
+            let gauge = &self.gauge;
+            gauge.traffic.add(gauge.age(), written);
+        }
         if polled.is_pending() {
             // russh may wait here with the other half: whoever polls last is woken, and
             // both are polled by the one task.
@@ -122,16 +144,27 @@ impl Gauge {
         Self {
             heard: Arc::default(),
             heard_at: Arc::default(),
+            traffic: Arc::default(),
             began: Clock::now(),
             cut: CancellationToken::new(),
         }
     }
 
-    fn note(&self) {
-        let at = self.began.elapsed().as_millis();
-        self.heard_at
-            .store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn note(&self, read: usize) {
+        let at = self.age();
+        self.heard_at.store(at, Ordering::Relaxed);
         self.heard.fetch_add(1, Ordering::Relaxed);
+        self.traffic.add(at, read);
+    }
+
+    /// Milliseconds since the line's beginning.
+    fn age(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether much has passed in the last moment.
+    pub(super) fn is_busy(&self) -> bool {
+        self.traffic.of_late(self.age()) > BUSY
     }
 
     /// How long ago the server was last heard, suspend included.
@@ -148,5 +181,57 @@ impl Gauge {
     /// Ends the connection: what reads or writes gets an error.
     pub(super) fn cut(&self) {
         self.cut.cancel();
+    }
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    /// Called by the one task that reads and writes the line.
+    fn add(&self, at: u64, bytes: usize) {
+        self.go_on_to(at / MOMENT);
+        self.present.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the present and the past moment.
+    fn of_late(&self, at: u64) -> u64 {
+        let [present, past] = [&self.present, &self.past].map(|it| it.load(Ordering::Relaxed));
+        match (at / MOMENT).saturating_sub(self.moment.load(Ordering::Relaxed)) {
+            0 => present + past,
+            1 => present,
+            _ => 0,
+        }
+    }
+
+    fn go_on_to(&self, moment: u64) {
+        let known = self.moment.load(Ordering::Relaxed);
+        if moment == known {
+            return;
+        }
+        let ended = self.present.swap(0, Ordering::Relaxed);
+        let past = if moment == known + 1 { ended } else { 0 };
+        self.past.store(past, Ordering::Relaxed);
+        self.moment.store(moment, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_a_moment_ago_counts_and_what_passed_before_does_not() {
+        let traffic = Traffic::default();
+        traffic.add(10, 100);
+        traffic.add(MOMENT - 1, 10);
+        assert_eq!(traffic.of_late(MOMENT - 1), 110);
+        assert_eq!(traffic.of_late(MOMENT), 110);
+        assert_eq!(traffic.of_late(2 * MOMENT), 0);
+        traffic.add(MOMENT, 1);
+        assert_eq!(traffic.of_late(MOMENT), 111);
+        traffic.add(2 * MOMENT, 1);
+        assert_eq!(traffic.of_late(2 * MOMENT), 2);
+        traffic.add(9 * MOMENT, 1);
+        assert_eq!(traffic.of_late(9 * MOMENT), 1);
     }
 }

@@ -36,6 +36,7 @@ struct Inner {
     closed: CancellationToken,
     loss: Loss,
     gauge: Gauge,
+    took: Duration,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
     budget: Arc<Budget>,
 }
@@ -132,6 +133,7 @@ impl Tunnel {
         closed: CancellationToken,
         loss: Loss,
         gauge: Gauge,
+        took: Duration,
     ) -> Self {
         Self(Arc::new(Inner {
             handle,
@@ -140,6 +142,7 @@ impl Tunnel {
             closed,
             loss,
             gauge,
+            took,
             inboxes: Mutex::default(),
             budget: Budget::new(SPILL),
         }))
@@ -263,6 +266,16 @@ impl Tunnel {
     /// The generation of the key that it was authenticated with.
     pub fn generation(&self) -> Generation {
         self.0.generation
+    }
+
+    /// How long it took from the first packet to the log-in.
+    pub fn dialled_in(&self) -> Duration {
+        self.0.took
+    }
+
+    /// Whether much has come or gone in the last moment: who shares it waits in a queue.
+    pub fn is_busy(&self) -> bool {
+        self.0.gauge.is_busy()
     }
 
     /// Where it leads.
