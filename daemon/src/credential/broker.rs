@@ -111,6 +111,14 @@ impl Broker {
             .await
     }
 
+    /// A grant that the calls of the next moments share, so that none of them waits for one.
+    ///
+    /// # Errors
+    /// Why there is none, which those calls will be told too.
+    pub async fn grant_ahead(&self) -> Result<Grant, Cause> {
+        self.caller.grant().await
+    }
+
     /// A lease of the personal SSH user that is newer than `after`; with `None` whatever is
     /// held. Renewals are shared by all who ask, and go on when the future is dropped. A
     /// failure is the answer of all who wait and is forgotten with it.

@@ -87,7 +87,7 @@ impl Caller {
         outcome.map_err(classify)
     }
 
-    async fn grant(&self) -> Result<Grant, Cause> {
+    pub(super) async fn grant(&self) -> Result<Grant, Cause> {
         self.with_token(|token| self.grants.get(token)).await
     }
 }

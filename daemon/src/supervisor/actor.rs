@@ -18,6 +18,7 @@ use super::{
 use crate::{
     activation::Inherited,
     config::Config,
+    credential::Grant,
     journal::Journal,
     machine::Nudge,
     model::{Cause, Resolved, SessionName},
@@ -102,6 +103,8 @@ pub(super) struct Known {
     pub(super) name: SessionName,
     pub(super) resolved: Resolved,
     pub(super) login: LocalLogin,
+    /// For the session's first calls, if there is one.
+    pub(super) grant: Option<Grant>,
 }
 
 pub(super) struct Actor {

@@ -12,6 +12,7 @@ use super::{
     find,
 };
 use crate::{
+    credential::Grant,
     journal::Kind,
     model::{Cause, Resolved, SessionName},
     session::{self, LocalLogin, PortWish, Spec},
@@ -46,13 +47,18 @@ impl Actor {
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let look_up = async {
-                let resolved = broker.resolve(&request.target).await?;
+                // The session will need a grant, whatever the look-up finds; why there is none
+                // is said by who needs it.
+                let (resolved, grant) = tokio::try_join!(broker.resolve(&request.target), async {
+                    Ok(broker.grant_ahead().await.ok())
+                })?;
                 let name = name_for(&request, &resolved)?;
                 let login = login_of(&passwords, &name).await?;
                 Ok(Known {
                     name,
                     resolved,
                     login,
+                    grant,
                 })
             };
             let outcome = look_up.await;
@@ -145,11 +151,32 @@ impl Actor {
             Lifetime::Kept => Keeping::Kept,
             Lifetime::Transient(_) => Keeping::Transient(0),
         };
+        if let Some(grant) = known.grant {
+            self.spend(grant, &spec);
+        }
         let view = self.insert(spec, endpoint, known.login, keeping, false);
         Ok(Opened {
             view,
             created: true,
         })
+    }
+
+    /// Asks for what the new session will ask for in a moment, so that the grant outlives no
+    /// call and serves all.
+    fn spend(&self, grant: Grant, spec: &Spec) {
+        let Some(resolved) = spec.resolved.clone() else {
+            return;
+        };
+        let key = session::database_key(spec, &resolved);
+        let broker = Arc::clone(&self.environment.broker);
+        self.tasks.spawn(async move {
+            // Who needs them is told why there are none.
+            let _ = tokio::join!(
+                broker.ssh(&resolved.addon, None),
+                broker.database(&key, None)
+            );
+            drop(grant);
+        });
     }
 
     /// Answers with the session that is open; makes a transient one stay where that is asked.
