@@ -137,8 +137,9 @@ fn a_bad_line() {
     scene.load.await_answers(20);
     let began = Instant::now();
     scene.bastion(BastionAction::Cut);
-    // An attempt has some twenty round trips, of which half are lost at least once.
-    scene.answers_within(PATIENT, began);
+    // An attempt has some twenty round trips, of which half are lost at least once; and what is
+    // lost six times over is late enough for the line to count as dead.
+    scene.answers_in_the_end(PATIENT, began);
     line.set_quality(Quality {
         delay: Duration::ZERO,
         loss: 0,
