@@ -1,0 +1,408 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::HostPort;
+
+fn at(seconds: u64) -> Moment {
+    Moment::since_boot(Duration::from_secs(1_000_000 + seconds))
+}
+
+fn lost() -> Cause {
+    Cause::TunnelLost {
+        detail: "the line went silent".into(),
+    }
+}
+
+fn bastion() -> HostPort {
+    HostPort {
+        host: "bastion".into(),
+        port: 22,
+    }
+}
+
+fn up() -> Life {
+    let (mut life, first) = Life::begin(at(0));
+    assert_eq!(first, Action::Attempt(Renew::Nothing));
+    assert_eq!(life.handle(Event::AttemptSucceeded, at(1), 0.5), None);
+    assert_eq!(life.phase(), Phase::Up);
+    life
+}
+
+#[test]
+fn a_lost_line_is_tried_for_within_a_second() {
+    let mut life = up();
+    assert_eq!(
+        life.handle(Event::TunnelsLost(lost()), at(100), 0.999),
+        None
+    );
+    assert_eq!(life.phase(), Phase::Reconnecting);
+    let retry = life.retry_at().unwrap();
+    assert!(retry.since(at(100)) <= Duration::from_secs(1));
+    assert_eq!(
+        life.handle(Event::Tick, at(101), 0.0),
+        Some(Action::Attempt(Renew::Nothing))
+    );
+    assert_eq!(life.handle(Event::AttemptSucceeded, at(102), 0.0), None);
+    assert_eq!(life.phase(), Phase::Up);
+    assert_eq!(life.last_error(), None);
+}
+
+#[test]
+fn a_flapping_line_is_tried_ever_more_rarely() {
+    let mut life = up();
+    let mut now = 2;
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        life.handle(Event::TunnelsLost(lost()), at(now), 1.0);
+        waits.push(life.retry_at().unwrap().since(at(now)).as_secs());
+        now += 60;
+        life.handle(Event::Tick, at(now), 1.0);
+        life.handle(Event::AttemptSucceeded, at(now), 1.0);
+        // Up for less than STABLE_AFTER.
+        now += 10;
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30, 30]);
+    now += 100;
+    life.handle(Event::TunnelsLost(lost()), at(now), 1.0);
+    assert_eq!(life.retry_at().unwrap().since(at(now)).as_millis(), 500);
+}
+
+#[test]
+fn a_tunnel_that_a_new_network_breaks_is_tried_for_at_once() {
+    let mut life = up();
+    assert_eq!(
+        life.handle(Event::Nudged(Nudge::Network), at(100), 0.9),
+        None
+    );
+    let retry = life.handle(Event::TunnelsLost(lost()), at(103), 0.9);
+    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+}
+
+#[test]
+fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
+    let mut life = up();
+    life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+    life.handle(Event::Tick, at(101), 0.5);
+    assert!(life.is_attempting());
+    let again = life.handle(Event::Nudged(Nudge::Network), at(105), 0.5);
+    assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+    assert!(life.is_attempting());
+    // A network that changes all the time lets an attempt come to its end.
+    for change in [105, 106, 107] {
+        let again = life.handle(Event::Nudged(Nudge::Network), at(change), 0.5);
+        assert_eq!(again, None);
+    }
+    let again = life.handle(Event::Tick, at(108), 0.5);
+    assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+    life.handle(Event::AttemptSucceeded, at(109), 0.5);
+    assert_eq!((life.phase(), life.retry_at()), (Phase::Up, None));
+}
+
+#[test]
+fn a_network_that_changes_all_the_time_does_not_hammer_a_dead_bastion() {
+    let (mut life, _) = Life::begin(at(0));
+    let unreachable = || Cause::BastionUnreachable {
+        bastion: bastion(),
+        detail: "connection refused".into(),
+    };
+    life.handle(Event::AttemptFailed(unreachable()), at(0), 0.9);
+    let mut attempts = 0;
+    for tenth in 1..=100 {
+        let now = at(0) + Duration::from_millis(100 * tenth);
+        if life
+            .handle(Event::Nudged(Nudge::Network), now, 0.9)
+            .is_some()
+        {
+            attempts += 1;
+            life.handle(Event::AttemptFailed(unreachable()), now, 0.9);
+        }
+    }
+    assert_eq!(attempts, 10);
+}
+
+#[test]
+fn without_a_network_it_looks_for_one_and_never_more_rarely() {
+    let mut life = up();
+    life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+    let mut now = 101;
+    for _ in 0..20 {
+        assert!(life.handle(Event::Tick, at(now), 0.5).is_some());
+        life.handle(Event::AttemptFailed(Cause::NoNetwork), at(now), 0.5);
+        let pause = life.retry_at().unwrap().since(at(now));
+        assert_eq!(pause, Life::NO_NETWORK_PAUSE);
+        now += pause.as_secs();
+    }
+    let back = life.handle(Event::Nudged(Nudge::Network), at(now), 0.5);
+    assert_eq!(back, Some(Action::Attempt(Renew::Nothing)));
+}
+
+#[test]
+fn a_refused_key_is_renewed_once_and_then_waited_for() {
+    let (mut life, _) = Life::begin(at(0));
+    let refused = || Event::AttemptFailed(Cause::BastionRefusedKey { bastion: bastion() });
+    assert_eq!(
+        life.handle(refused(), at(1), 0.5),
+        Some(Action::Attempt(Renew::SshKey))
+    );
+    assert_eq!(life.handle(refused(), at(2), 0.5), None);
+    assert_eq!(life.phase(), Phase::Opening);
+    assert!(life.retry_at().is_some());
+}
+
+#[test]
+fn what_only_the_user_can_mend_is_not_tried_again() {
+    let (mut life, _) = Life::begin(at(0));
+    let differs = Cause::HostKeyDiffers { bastion: bastion() };
+    life.handle(Event::AttemptFailed(differs), at(1), 0.5);
+    assert_eq!(life.phase(), Phase::Failed);
+    for seconds in [10, 1000, 100_000] {
+        assert_eq!(life.handle(Event::Tick, at(seconds), 0.5), None);
+        assert_eq!(
+            life.handle(Event::Nudged(Nudge::Client), at(seconds), 0.5),
+            None
+        );
+        assert_eq!(
+            life.handle(Event::Nudged(Nudge::Network), at(seconds), 0.5),
+            None
+        );
+    }
+    let retry = life.handle(Event::Nudged(Nudge::User), at(200_000), 0.5);
+    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+    assert_eq!(life.phase(), Phase::Opening);
+}
+
+#[test]
+fn a_new_token_wakes_a_session_that_waits_for_one() {
+    let (mut life, _) = Life::begin(at(0));
+    life.handle(Event::AttemptFailed(Cause::NotLoggedIn), at(1), 0.5);
+    assert_eq!(life.phase(), Phase::Failed);
+    let retry = life.handle(Event::Nudged(Nudge::Token), at(2), 0.5);
+    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+}
+
+#[test]
+fn a_connection_pool_does_not_hammer_an_add_on_that_is_not_ready() {
+    let (mut life, _) = Life::begin(at(0));
+    let provisioning = || Cause::Provisioning {
+        addon: "borealis-pg-hex-1".into(),
+    };
+    life.handle(Event::AttemptFailed(provisioning()), at(0), 0.5);
+    let mut attempts = 0;
+    for second in 0..60 {
+        if life
+            .handle(Event::Nudged(Nudge::Client), at(second), 0.5)
+            .is_some()
+        {
+            attempts += 1;
+            life.handle(Event::AttemptFailed(provisioning()), at(second), 0.5);
+        }
+    }
+    assert_eq!(attempts, 5);
+}
+
+#[test]
+fn a_rotation_that_fails_leaves_the_session_up() {
+    let mut life = up();
+    let rotate = life.handle(Event::RotationDue, at(10), 0.5);
+    assert_eq!(rotate, Some(Action::Attempt(Renew::Everything)));
+    let unavailable = Cause::ProviderUnavailable {
+        api: "Borealis API",
+        detail: "503".into(),
+    };
+    assert_eq!(
+        life.handle(Event::AttemptFailed(unavailable.clone()), at(11), 0.5),
+        None
+    );
+    assert_eq!(life.phase(), Phase::Up);
+    assert_eq!(life.last_error(), Some(&unavailable));
+}
+
+#[test]
+fn a_rotation_asked_for_during_an_attempt_follows_it() {
+    let (mut life, _) = Life::begin(at(0));
+    assert_eq!(life.handle(Event::RotationDue, at(1), 0.5), None);
+    let next = life.handle(Event::AttemptSucceeded, at(2), 0.5);
+    assert_eq!(next, Some(Action::Attempt(Renew::Everything)));
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![
+        Just(lost()),
+        Just(Cause::NotLoggedIn),
+        Just(Cause::NoNetwork),
+        Just(Cause::AccessRevoked { addon: "a".into() }),
+        Just(Cause::HostKeyDiffers { bastion: bastion() }),
+        Just(Cause::BastionRefusedKey { bastion: bastion() }),
+        Just(Cause::DatabaseRefusedLogin {
+            sqlstate: "28P01".into(),
+            message: String::new()
+        }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::AttemptSucceeded),
+        cause().prop_map(Event::AttemptFailed),
+        Just(Event::TunnelsLost(lost())),
+        prop_oneof![
+            Just(Nudge::Client),
+            Just(Nudge::User),
+            Just(Nudge::Network),
+            Just(Nudge::Token)
+        ]
+        .prop_map(Event::Nudged),
+        Just(Event::RotationDue),
+        Just(Event::Tick),
+        Just(Event::Tick),
+    ]
+}
+
+/// The rules once more, in the simplest words: which attempts there are, and what the
+/// user sees, without when.
+#[derive(Debug, Default)]
+struct Model {
+    trying: bool,
+    up: bool,
+    was_up: bool,
+    gave_up: bool,
+    closed: bool,
+    renewed: bool,
+    rotate_next: bool,
+}
+
+impl Model {
+    fn phase(&self) -> Phase {
+        match self {
+            Self { closed: true, .. } => Phase::Closing,
+            Self { up: true, .. } => Phase::Up,
+            Self { gave_up: true, .. } => Phase::Failed,
+            Self { was_up: true, .. } => Phase::Reconnecting,
+            _ => Phase::Opening,
+        }
+    }
+
+    /// What an event must lead to; where it depends on the time, `may` is what happened.
+    fn expect(&mut self, event: &Event, may: Option<Renew>) -> Option<Renew> {
+        if self.closed {
+            return None;
+        }
+        let begun = match event {
+            Event::AttemptSucceeded => {
+                (self.trying, self.renewed) = (false, false);
+                (self.up, self.was_up, self.gave_up) = (true, true, false);
+                std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+            }
+            Event::AttemptFailed(cause) => {
+                self.trying = false;
+                match cause.retry() {
+                    Retry::NewLease if !self.renewed => {
+                        self.renewed = true;
+                        let is_key = matches!(cause, Cause::BastionRefusedKey { .. });
+                        Some(if is_key {
+                            Renew::SshKey
+                        } else {
+                            Renew::Password
+                        })
+                    }
+                    _ if self.up => {
+                        std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+                    }
+                    retry => {
+                        self.gave_up = matches!(retry, Retry::Never | Retry::WhenTokenChanges);
+                        None
+                    }
+                }
+            }
+            Event::TunnelsLost(_) => {
+                let was_up = std::mem::take(&mut self.up);
+                // At once only where the network has just changed.
+                if was_up && !self.trying { may } else { None }
+            }
+            Event::RotationDue if self.trying => {
+                self.rotate_next = true;
+                None
+            }
+            Event::RotationDue => Some(Renew::Everything),
+            Event::Close => {
+                self.closed = true;
+                None
+            }
+            Event::Nudged(Nudge::User) if !self.up && !self.trying => Some(Renew::Nothing),
+            // Whether it is time is what the other tests are about.
+            Event::Nudged(_) | Event::Tick if !self.up => may,
+            Event::Nudged(_) | Event::Tick => None,
+        };
+        if let Some(renew) = begun {
+            self.trying = true;
+            self.gave_up = false;
+            if renew == Renew::Everything {
+                self.rotate_next = false;
+            }
+        }
+        begun
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Over any history it does what the model does, and waits no longer than it may.
+    #[test]
+    fn it_lives_as_the_model_does(
+        history in proptest::collection::vec((event(), 0_u64..60, 0.0..1.0_f64), 0..40),
+        close in proptest::option::of(0_usize..200)
+    ) {
+        let (mut life, _) = Life::begin(at(0));
+        let mut model = Model { trying: true, ..Model::default() };
+        let mut now = 0;
+        for (number, (event, passed, jitter)) in history.into_iter().enumerate() {
+            now += passed;
+            let event = if close == Some(number) { Event::Close } else { event };
+            let ends = matches!(event, Event::AttemptSucceeded | Event::AttemptFailed(_));
+            if ends && !model.trying {
+                continue;
+            }
+            let did = life.handle(event.clone(), at(now), jitter);
+            let did = did.map(|Action::Attempt(renew)| renew);
+            prop_assert_eq!(did, model.expect(&event, did), "{:?} at {}", event, now);
+            prop_assert_eq!(life.phase(), model.phase(), "{:?} at {}", event, now);
+            prop_assert!(model.closed || life.is_attempting() == model.trying);
+            if let Some(retry_at) = life.retry_at() {
+                let longest = Life::SLOW.mul_f64(1.25).max(Backoff::CAP);
+                prop_assert!(retry_at.since(at(now)) <= longest);
+            }
+        }
+    }
+
+}
+
+proptest! {
+    /// Over any history: at most one attempt at a time, and a session that is not up, not
+    /// closing and not waiting for the user always has a next step.
+    #[test]
+    fn it_never_gets_stuck(
+        history in proptest::collection::vec((event(), 0_u64..200, 0.0..1.0_f64), 0..200)
+    ) {
+        let (mut life, _) = Life::begin(at(0));
+        let mut attempting = true;
+        let mut now = 0;
+        for (event, passed, jitter) in history {
+            now += passed;
+            let ends = matches!(event, Event::AttemptSucceeded | Event::AttemptFailed(_));
+            if ends && !attempting {
+                continue;
+            }
+            attempting &= !ends;
+            let replaces = life.retry_at().is_some() || event == Event::Nudged(Nudge::Network);
+            if let Some(Action::Attempt(_)) = life.handle(event, at(now), jitter) {
+                prop_assert!(!attempting || replaces, "a second attempt at a time");
+                attempting = true;
+            }
+            prop_assert_eq!(life.is_attempting(), attempting);
+            if matches!(life.phase(), Phase::Opening | Phase::Reconnecting) {
+                prop_assert!(attempting || life.retry_at().is_some(), "stuck");
+            }
+        }
+    }
+}
