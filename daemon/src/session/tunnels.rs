@@ -31,7 +31,7 @@ const MAX_TUNNELS: usize = 8;
 /// Where dialling took this long, a connection would rather share a tunnel than wait for one of
 /// its own: the handshake's six round trips cost more than company does. Where it took longer
 /// still, the line loses packets, and one TCP connection for all would stop for each of them.
-const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1500);
+const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1000);
 
 /// How long a bastion that refused another tunnel isn't asked for one.
 const FULL_FOR: Duration = Duration::from_secs(60);
