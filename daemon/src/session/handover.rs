@@ -25,6 +25,7 @@ const READY: usize = 6;
 const ASKED: usize = 64 * 1024;
 /// What the database may say before it.
 const SAID: usize = 64 * 1024;
+
 /// What came of a handover.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Handover {

@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use borealis_tests::harness::{self, Desk};
 
 use super::{
     line::Line,
@@ -28,7 +31,7 @@ pub(crate) fn cpu(pid: u32) -> f64 {
 /// What the daemon costs when nothing happens, and what a whole `borealisctl list` takes.
 pub(crate) fn idle(world: &World) -> Vec<Measured> {
     // A machine of its own, on which nothing else has happened.
-    let mut desk = world.desk.another_quiet_machine();
+    let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
     desk.start_daemon();
     let figure = |name: &str, unit, value| one(Line::LOOPBACK, name, unit, vec![Some(value)]);
     let pid = desk.daemon().pid();
@@ -87,7 +90,9 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
     let mut figures = Vec::new();
     for count in [100, 1000, 5000] {
         for way in &world.ways {
-            let Some(pid) = way.pid else { continue };
+            let Some(pid) = way.pid.filter(|_| !way.wants_tls()) else {
+                continue;
+            };
             let before = resident(pid);
             let clients = world
                 .desk
@@ -117,7 +122,7 @@ pub(crate) fn open(world: &World, line: Line, rounds: usize) -> Vec<Measured> {
     let names = ["open on a new machine", "open again after close"];
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
-        let mut desk = world.desk.another_quiet_machine();
+        let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
         desk.start_daemon();
         for times in &mut times {
             let began = Instant::now();
@@ -152,18 +157,9 @@ fn one(line: Line, name: &str, unit: &'static str, samples: Vec<Option<f64>>) ->
     measured
 }
 
+/// MiB.
 fn resident(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<f64>()
-        .unwrap()
-        / 1024.0
+    harness::resident(pid) as f64 / 1024.0
 }
 
 /// Times that any of its threads was put to run of its own accord.

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -41,7 +42,9 @@ pub(crate) struct Shuttle {
 impl Shuttle {
     pub(crate) fn start(line: Line) -> Self {
         let mut holder = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "echo; exec sleep infinity"])
+            .args(["--net", "--", "sh", "-c", "echo; exec cat"])
+            // Its end is the end of this process, however that comes.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare, of util-linux, as root");
@@ -67,11 +70,8 @@ impl Shuttle {
         let namespace = format!("/proc/{}/ns/net", self.holder.id());
         let namespace = File::open(namespace).expect("a namespace");
         let moved = || {
-            move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&namespace),
-                Some(LinkNameSpaceType::Network),
-            )
-            .expect("to enter the namespace");
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).expect("to enter the namespace");
             work()
         };
         thread::scope(|scope| scope.spawn(moved).join().unwrap())

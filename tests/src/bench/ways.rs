@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::OpenOptionsExt as _,
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use borealis_tests::{
@@ -28,6 +29,13 @@ pub(crate) struct Way {
     pub(crate) pid: Option<u32>,
     /// The session that keeps connections ready, if it is one.
     pub(crate) session: Option<Machine>,
+}
+
+impl Way {
+    /// Whether the client is to do TLS, which those in this process don't.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.url.ends_with("sslmode=require")
+    }
 }
 
 /// Whose daemon it is.
@@ -52,6 +60,9 @@ pub(crate) struct World {
 /// The managed sessions' name.
 pub(crate) const SESSION: &str = "sushi-app-rw";
 
+/// For thousands of idle connections, in the daemon's config.
+const MANY: &str = "max_connections = 5100\n";
+
 /// The way that all others are compared with.
 pub(crate) const REFERENCE: &str = "ssh -L";
 
@@ -71,7 +82,7 @@ impl World {
             bastion: BastionKind::Sshd,
             address,
             ssh_keys_kept: 100,
-            max_connections: 5200,
+            max_connections: 5_200,
             ..Options::default()
         };
         let start = || Sandbox::start_blocking(options).expect("the sandbox starts");
@@ -79,9 +90,11 @@ impl World {
             None => start(),
             Some(shuttle) => shuttle.there(start),
         };
-        let desk = Desk::quiet_before(sandbox);
-        let mut plain = desk.another_quiet_machine();
-        plain.add_config("upstream_tls = \"disable\"\n");
+        let mut desk = Desk::quiet_at(Arc::new(sandbox));
+        desk.configure(MANY);
+        desk.start_daemon();
+        let mut plain = Desk::quiet_at(Arc::clone(&desk.sandbox));
+        plain.configure(&format!("{MANY}upstream_tls = \"disable\"\n"));
         plain.start_daemon();
         let open = |desk: &Desk, more: &[&str]| {
             desk.open(&[&["sushi", "--role", "app", "-w"], more].concat())

@@ -12,7 +12,7 @@ use std::{
 use borealis_proto::v1::{
     ListSessionsRequest, WatchSessionsRequest, session_service_client::SessionServiceClient,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tokio::time::timeout;
 
 use super::{Manager, PATIENCE, Session, run};
@@ -57,6 +57,28 @@ fn command(environment: &[(String, String)], home: &Path) -> Command {
         .stdout(Stdio::null())
         .stderr(log);
     command
+}
+
+/// A process's resident memory in KiB.
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}
+
+/// Lets this process, and what it starts from now on, have as many descriptors as it may;
+/// answers how many.
+pub fn raise_descriptors() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).expect("a limit that may be raised");
+    usize::try_from(maximum.unwrap_or(100_000)).expect("a number of descriptors")
 }
 
 // === impl Daemon ===
@@ -105,12 +127,7 @@ impl Daemon {
 
     /// Its resident memory in KiB.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number
-            .and_then(|number| number.parse().ok())
-            .expect("a number")
+        resident(self.pid())
     }
 
     /// Its control socket.

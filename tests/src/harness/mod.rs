@@ -22,7 +22,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, raise_descriptors, resident};
 pub use manager::Manager;
 pub use run::{Outcome, Run};
 
@@ -69,20 +69,15 @@ impl Desk {
     /// everything would be what a benchmark measures.
     pub fn quiet(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
-        Self::quiet_before(sandbox)
-    }
-
-    /// The same before a sandbox that runs, perhaps in another network namespace.
-    pub fn quiet_before(sandbox: Sandbox) -> Self {
-        let mut desk = Self::at(Arc::new(sandbox));
-        desk.set("BOREALIS_LOG", "info");
+        let mut desk = Self::quiet_at(Arc::new(sandbox));
         desk.start_daemon();
         desk
     }
 
-    /// Another machine of the same user, whose daemon will log what it would for a user.
-    pub fn another_quiet_machine(&self) -> Self {
-        let mut desk = self.another_machine();
+    /// The same before a sandbox that runs, perhaps in another network namespace, with no
+    /// daemon started yet.
+    pub fn quiet_at(sandbox: Arc<Sandbox>) -> Self {
+        let mut desk = Self::at(sandbox);
         desk.set("BOREALIS_LOG", "info");
         desk
     }
@@ -156,8 +151,8 @@ impl Desk {
         fs::write(dir.join("config.toml"), toml).expect("a config file");
     }
 
-    /// Adds lines to the config file of a daemon that has ports of its own.
-    pub fn add_config(&self, toml: &str) {
+    /// Writes the daemon's config file with ports of its own and these lines.
+    pub fn configure(&self, toml: &str) {
         self.write_config(&(own_ports() + toml));
     }
 

@@ -1,6 +1,6 @@
 //! The provider to develop against: both HTTP APIs, an SSH bastion and a real PostgreSQL,
-//! with faults on demand. Everything listens on 127.0.0.1 unless told otherwise, lives in a temporary directory
-//! and ends with the [`Sandbox`]; several run side by side.
+//! with faults on demand. Everything listens on 127.0.0.1 unless told otherwise, lives in a
+//! temporary directory and ends with the [`Sandbox`]; several run side by side.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), borealis_tests::sandbox::SandboxError> {
@@ -227,7 +227,7 @@ impl Sandbox {
         url(self.running().control)
     }
 
-    /// The database's port on 127.0.0.1, which only the bastion should use.
+    /// The database's port, which only the bastion should use.
     pub fn database_port(&self) -> u16 {
         self.running().provider.postgres.port()
     }
@@ -237,7 +237,7 @@ impl Sandbox {
         self.running().provider.postgres.authority()
     }
 
-    /// The bastion's port on 127.0.0.1.
+    /// The bastion's port.
     pub fn bastion_port(&self) -> u16 {
         self.running().provider.bastion.port()
     }

@@ -18,10 +18,9 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{Desk, PATIENCE, raise_descriptors},
     sandbox::Options,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::timeout};
 use tokio_postgres::NoTls;
 
@@ -130,17 +129,6 @@ impl Target {
             }
         }
     }
-}
-
-/// As many descriptors as this process may have.
-fn raise_descriptors() -> usize {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let limit = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    usize::try_from(maximum.unwrap_or(100_000)).unwrap()
 }
 
 #[test]
