@@ -89,7 +89,7 @@ fn simulate(clients: Clients, away: Away) -> Herd {
             let mut events = Vec::new();
             if now == 0 {
                 let detail = "the line went silent".into();
-                events.push(Event::TunnelsLost(Cause::TunnelLost { detail }));
+                events.push(Event::WayLost(Cause::TunnelLost { detail }));
             }
             let held = daemon.life.phase() != borealisd::machine::Phase::Up;
             if daemon.ends.is_some_and(|ends| ends <= now) {

@@ -73,6 +73,10 @@ pub struct Broker {
     ssh: Leases<String, SshCredential>,
     database: Leases<DatabaseKey, DatabaseCredential>,
     contests: Mutex<HashMap<DatabaseKey, Contest>>,
+    /// What targets were when they were last looked up.
+    resolved: Mutex<HashMap<Target, Resolved>>,
+    /// The latest of each kind that a database has let in.
+    taken: Mutex<HashMap<DatabaseKey, Generation>>,
     rotation: Mutex<RotationInterval>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -94,6 +98,8 @@ impl Broker {
             ssh: Leases::new(tracker.clone()),
             database: Leases::new(tracker.clone()),
             contests: Mutex::default(),
+            resolved: Mutex::default(),
+            taken: Mutex::default(),
             rotation: Mutex::new(settings.rotation),
             tracker,
             stop: CancellationToken::new(),
@@ -106,9 +112,18 @@ impl Broker {
     /// That nothing or too much fits, that the user isn't logged in, or that the Heroku API
     /// doesn't say.
     pub async fn resolve(&self, target: &Target) -> Result<Resolved, Cause> {
-        self.caller
+        let resolved = self
+            .caller
             .with_token(async |token| resolve::resolve(&self.caller.provider, &token, target).await)
-            .await
+            .await?;
+        locked(&self.resolved).insert(target.clone(), resolved.clone());
+        Ok(resolved)
+    }
+
+    /// What `target` was when this daemon last looked it up: good for getting ready, and no
+    /// more, since it may be something else by now.
+    pub fn last_resolved(&self, target: &Target) -> Option<Resolved> {
+        locked(&self.resolved).get(target).cloned()
     }
 
     /// A grant that the calls of the next moments share, so that none of them waits for one.
@@ -183,6 +198,16 @@ impl Broker {
                 "the personal credentials are replaced from elsewhere again and again; another machine may use this add-on too"
             );
         }
+    }
+
+    /// Takes note that the database let a lease in.
+    pub fn database_took(&self, key: &DatabaseKey, generation: Generation) {
+        locked(&self.taken).insert(key.clone(), generation);
+    }
+
+    /// Whether a database has let this very lease in before.
+    pub fn is_proven(&self, key: &DatabaseKey, generation: Generation) -> bool {
+        locked(&self.taken).get(key) == Some(&generation)
     }
 
     /// What another machine of the user seems to fight over with this one: a

@@ -20,6 +20,8 @@ use crate::model::Cause;
 
 /// How often [`TokenKeeper::follow`] looks at the files.
 const LOOK: Duration = Duration::from_secs(3);
+/// While the token is a good one, only each so many: whoever uses it looks at the files first.
+const CONTENT_TURN: u32 = 10;
 /// How many looks at files go by before one into the keychain, while there is no token: it
 /// may have been unlocked.
 const KEYCHAIN_TURN: u32 = 10;
@@ -163,13 +165,16 @@ impl TokenKeeper {
         let mut turn = 0;
         loop {
             tokio::time::sleep(LOOK).await;
+            turn = (turn + 1) % (CONTENT_TURN * KEYCHAIN_TURN);
+            if self.is_content() && !turn.is_multiple_of(CONTENT_TURN) {
+                continue;
+            }
             let stamp = self.sources().stamp().await;
             let (mut news, missing) = match &locked(&self.state).last {
                 Some(last) => (last.stamp != stamp, last.token.is_none()),
                 None => (false, false),
             };
-            turn = (turn + 1) % KEYCHAIN_TURN;
-            if missing && !news && turn == 0 {
+            if missing && !news && turn.is_multiple_of(KEYCHAIN_TURN) {
                 news = self.sources().keychain_has_one().await;
             }
             if news {
@@ -177,6 +182,13 @@ impl TokenKeeper {
                 let _ = self.current().await;
             }
         }
+    }
+
+    /// Whether nobody can be waiting for another token.
+    fn is_content(&self) -> bool {
+        let state = locked(&self.state);
+        let last = state.last.as_ref();
+        last.is_some_and(|last| last.worth == Worth::Good && last.token.is_some())
     }
 
     fn sources(&self) -> Arc<TokenSources> {

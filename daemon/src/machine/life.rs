@@ -34,8 +34,8 @@ pub enum Event {
     AttemptSucceeded,
     /// The attempt under way ended without one.
     AttemptFailed(Cause),
-    /// The last tunnel is gone.
-    TunnelsLost(Cause),
+    /// The last tunnel is gone, or the database behind it doesn't let anybody in.
+    WayLost(Cause),
     /// A reason not to wait any longer.
     Nudged(Nudge),
     /// New credentials are due, or asked for.
@@ -150,7 +150,7 @@ impl Life {
         match event {
             Event::AttemptSucceeded => self.succeeded(now),
             Event::AttemptFailed(cause) => self.failed(cause, now, jitter),
-            Event::TunnelsLost(cause) => self.lost(cause, now, jitter),
+            Event::WayLost(cause) => self.lost(cause, now, jitter),
             Event::Nudged(nudge) => self.nudged(nudge, now),
             Event::RotationDue if self.attempting => {
                 self.rotation_pending = true;

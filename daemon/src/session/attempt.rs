@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
 
-use super::Spec;
+use super::{
+    Spec,
+    under_way::{AbortOnDrop, joined},
+};
 use crate::{
     credential::{Broker, DatabaseKey},
     machine::Renew,
-    model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role},
+    model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role, Target},
     network,
     postgres::{self, LoginError, StartupParameters, UpstreamTls},
     ssh::{self, ChannelStream, Keepalive, Tunnel},
@@ -24,15 +27,29 @@ pub(super) struct Attempt {
     pub(super) spec: Spec,
     pub(super) keepalive: Keepalive,
     pub(super) upstream_tls: UpstreamTls,
+    /// Whether a lease that the database has let in before needs no proof before the session
+    /// is up.
+    pub(super) trusts: bool,
+    /// What was begun before the target was known.
+    pub(super) ahead: Option<Ahead>,
     /// Tells the user what it is at.
     pub(super) step: watch::Sender<String>,
 }
 
 /// What a successful attempt found.
-pub(super) struct Proven {
+pub(super) struct Found {
     pub(super) tunnel: Tunnel,
     pub(super) resolved: Resolved,
     pub(super) lease: Arc<Lease<DatabaseCredential>>,
+    /// Whether the log-in that proves the way was left for later.
+    pub(super) owes_proof: bool,
+}
+
+/// A tunnel that is dialled to where a target was last time, while that is looked up again.
+/// Dropped, it is given up.
+pub(crate) struct Ahead {
+    addon: String,
+    dialling: AbortOnDrop<Result<Tunnel, Cause>>,
 }
 
 /// Dials further tunnels of a session with the key that is held.
@@ -64,6 +81,33 @@ pub(crate) fn key_of(role: Role, access: Access, resolved: &Resolved) -> Databas
     }
 }
 
+// === impl Ahead ===
+
+impl Ahead {
+    /// Begins where the provider need not be asked for any credential; else there is nothing
+    /// to be gained.
+    pub(crate) fn begin(
+        broker: &Broker,
+        target: &Target,
+        role: Role,
+        access: Access,
+        keepalive: Keepalive,
+    ) -> Option<Self> {
+        let resolved = broker.last_resolved(target)?;
+        broker.current_database(&key_of(role, access, &resolved))?;
+        let lease = broker.current_ssh(&resolved.addon)?;
+        let dialling = tokio::spawn(async move { ssh::dial(&lease, keepalive).await });
+        Some(Self {
+            addon: resolved.addon,
+            dialling: AbortOnDrop(dialling),
+        })
+    }
+
+    async fn dialled(mut self) -> Result<Tunnel, Cause> {
+        joined((&mut self.dialling.0).await)
+    }
+}
+
 // === impl Attempt ===
 
 impl Attempt {
@@ -73,7 +117,7 @@ impl Attempt {
     /// # Errors
     /// The cause of the first step that failed; `NoNetwork`, with nothing tried, where there
     /// is none.
-    pub(super) async fn run(self, renew: Renew) -> Result<Proven, Cause> {
+    pub(super) async fn run(mut self, renew: Renew) -> Result<Found, Cause> {
         if let Some(host) = self.first_host()
             && !network::leads_to(&host).await
         {
@@ -104,7 +148,13 @@ impl Attempt {
 
         self.at("asking for credentials");
         // Side by side: the bastion is dialled while the database user is still being asked for.
+        let ahead = self.ahead.take();
+        let ahead = ahead.filter(|ahead| ahead.addon == resolved.addon && ssh_after.is_none());
         let tunnel = async {
+            if let Some(ahead) = ahead {
+                self.at("connecting to the bastion");
+                return ahead.dialled().await;
+            }
             let lease = self.broker.ssh(&resolved.addon, ssh_after).await?;
             self.at(&format!("connecting to {}", lease.credential.bastion));
             ssh::dial(&lease, self.keepalive).await
@@ -112,18 +162,24 @@ impl Attempt {
         let lease = self.broker.database(&key, database_after);
         let (tunnel, lease) = tokio::try_join!(tunnel, lease)?;
 
-        self.at("logging in to the database");
-        match probe(&tunnel, &lease, &self.upstream_tls).await {
-            // The lease is an old one: an admin has reset it, or another machine renewed it.
-            // A client that connects asks for the next, the clock does not.
-            Err(Cause::DatabaseRefusedLogin { .. }) if held_database == Some(lease.generation) => {}
-            Err(cause) => return Err(cause),
-            Ok(()) => {}
+        let owes_proof =
+            self.trusts && ssh_after.is_none() && self.broker.is_proven(&key, lease.generation);
+        if !owes_proof {
+            self.at("logging in to the database");
+            match probe(&tunnel, &lease, &self.upstream_tls).await {
+                // The lease is an old one: an admin has reset it, or another machine renewed
+                // it. A client that connects asks for the next, the clock does not.
+                Err(Cause::DatabaseRefusedLogin { .. })
+                    if held_database == Some(lease.generation) => {}
+                Err(cause) => return Err(cause),
+                Ok(()) => self.broker.database_took(&key, lease.generation),
+            }
         }
-        Ok(Proven {
+        Ok(Found {
             tunnel,
             resolved,
             lease,
+            owes_proof,
         })
     }
 
@@ -148,7 +204,7 @@ impl Attempt {
 }
 
 /// Logs in once and hangs up: proof that the whole way works.
-async fn probe(
+pub(super) async fn probe(
     tunnel: &Tunnel,
     lease: &Lease<DatabaseCredential>,
     upstream_tls: &UpstreamTls,

@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
-    attempt::{Attempt, Dialer, Proven, database_key},
+    attempt::{self, Ahead, Attempt, Dialer, Found, database_key},
     connection::{Gateway, Slots},
     ending::{AtIdle, Ending},
     handover::Cancels,
     listener,
     tunnels::{Gate, Tunnels},
-    under_way::{AbortOnDrop, Running, checked, finished, renewed},
+    under_way::{AbortOnDrop, Running, checked, finished, proved, renewed},
     upstream::Verdict,
     warm::Warm,
 };
@@ -90,18 +90,26 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The wait before a rotation that failed is tried again.
 const ROTATION_PAUSE: Duration = Duration::from_secs(300);
 
-/// Starts a session on its listeners.
-pub fn spawn(
+/// Starts a session on its listeners; with a tunnel that is being dialled, where there is one.
+pub(crate) fn spawn(
     spec: Spec,
     endpoint: Endpoint,
     login: &LocalLogin,
     environment: Environment,
+    ahead: Option<Ahead>,
 ) -> Session {
     let address = endpoint.address().clone();
     let counters = Arc::new(Counters::default());
     let (commands, inbox) = mpsc::channel(16);
     let (status, watching) = watch::channel(Status::opening(&spec));
-    let driver = Driver::new(spec, login, environment, Arc::clone(&counters), status);
+    let driver = Driver::new(
+        spec,
+        login,
+        environment,
+        Arc::clone(&counters),
+        status,
+        ahead,
+    );
     let task = tokio::spawn(driver.run(endpoint, inbox));
     Session {
         address,
@@ -143,6 +151,8 @@ struct Driver {
     environment: Environment,
     life: Life,
     first: Option<Action>,
+    /// For the first attempt.
+    ahead: Option<Ahead>,
     tunnels: Arc<Tunnels>,
     gateway: Arc<Gateway>,
     key: watch::Sender<Option<DatabaseKey>>,
@@ -158,6 +168,8 @@ struct Driver {
     rotate_not_before: Option<Moment>,
     /// Asks the database about the credential that is due.
     check: Option<AbortOnDrop<Verdict>>,
+    /// A log-in that was left for after the session was up.
+    proof: Option<AbortOnDrop<Result<(), Cause>>>,
     /// A credential that was taken away, which the timer leaves alone.
     taken_away: Option<Generation>,
 }
@@ -171,6 +183,7 @@ impl Driver {
         environment: Environment,
         counters: Arc<Counters>,
         status: watch::Sender<Status>,
+        ahead: Option<Ahead>,
     ) -> Self {
         let (life, first) = Life::begin(Clock::now());
         let known = spec.resolved.as_ref();
@@ -208,6 +221,7 @@ impl Driver {
             environment,
             life,
             first: Some(first),
+            ahead,
             tunnels,
             gateway,
             key,
@@ -220,6 +234,7 @@ impl Driver {
             waiting_for_rotation: Vec::new(),
             rotate_not_before: None,
             check: None,
+            proof: None,
             taken_away: None,
         }
     }
@@ -295,7 +310,7 @@ impl Driver {
                     let cause = lost.borrow_and_update().clone();
                     let cause = cause.unwrap_or(Cause::TunnelLost { detail: String::new() });
                     self.environment.journal.failure(Some(&self.spec.name), Kind::TunnelLost, &cause);
-                    Event::TunnelsLost(cause)
+                    Event::WayLost(cause)
                 }
                 Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
                 Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
@@ -315,6 +330,10 @@ impl Driver {
                     }
                     Event::Tick
                 }
+                outcome = proved(&mut self.proof) => match self.learn_proof(outcome) {
+                    Some(event) => event,
+                    None => continue,
+                },
                 verdict = checked(&mut self.check) => match self.learn_verdict(verdict) {
                     Some(event) => event,
                     None => continue,
@@ -335,15 +354,23 @@ impl Driver {
             spec: self.spec.clone(),
             keepalive: self.environment.limits.keepalive,
             upstream_tls: self.environment.upstream_tls.clone(),
+            // What went wrong beyond the bastion is right only once somebody has been let in.
+            trusts: renew == Renew::Nothing
+                && matches!(
+                    self.life.last_error(),
+                    None | Some(Cause::TunnelLost { .. })
+                ),
+            ahead: self.ahead.take(),
             step: self.step.clone(),
         };
+        self.proof = None;
         Running {
             renew,
             task: AbortOnDrop(tokio::spawn(attempt.run(renew))),
         }
     }
 
-    fn conclude(&mut self, (renew, outcome): (Renew, Result<Proven, Cause>)) -> Event {
+    fn conclude(&mut self, (renew, outcome): (Renew, Result<Found, Cause>)) -> Event {
         self.concluded += 1;
         if !matches!(outcome, Err(Cause::NoNetwork)) {
             self.gateway.counters.attempted(&outcome);
@@ -351,14 +378,17 @@ impl Driver {
         let name = &self.spec.name;
         let journal = &self.environment.journal;
         let (event, answer) = match outcome {
-            Ok(proven) => {
+            Ok(found) => {
                 if self.life.phase() != Phase::Up {
-                    let bastion = proven.tunnel.bastion();
+                    let bastion = found.tunnel.bastion();
                     tracing::info!(session = %name, %bastion, "session up");
                     journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
                 }
-                self.learn(&proven);
-                self.tunnels.install(proven.tunnel);
+                self.learn(&found);
+                if found.owes_proof {
+                    self.begin_proof(&found);
+                }
+                self.tunnels.install(found.tunnel);
                 (Event::AttemptSucceeded, Ok(()))
             }
             Err(cause) => {
@@ -380,6 +410,35 @@ impl Driver {
             }
         }
         event
+    }
+
+    /// Proves a way that was trusted because its credential was let in before. A client that
+    /// waits does so itself.
+    fn begin_proof(&mut self, found: &Found) {
+        if !self.gateway.arriving.is_empty() {
+            return;
+        }
+        let (tunnel, lease) = (found.tunnel.clone(), Arc::clone(&found.lease));
+        let upstream_tls = self.environment.upstream_tls.clone();
+        let proof =
+            tokio::spawn(async move { attempt::probe(&tunnel, &lease, &upstream_tls).await });
+        self.proof = Some(AbortOnDrop(proof));
+    }
+
+    /// A credential that has been taken away is renewed by whoever needs it, and a tunnel that
+    /// has ended is missed by itself.
+    fn learn_proof(&mut self, outcome: Result<(), Cause>) -> Option<Event> {
+        self.proof = None;
+        match outcome {
+            Ok(()) | Err(Cause::DatabaseRefusedLogin { .. } | Cause::TunnelLost { .. }) => None,
+            Err(cause) => {
+                let name = &self.spec.name;
+                tracing::warn!(session = %name, %cause, "the way doesn't lead to the database");
+                let journal = &self.environment.journal;
+                journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                Some(Event::WayLost(cause))
+            }
+        }
     }
 
     /// Asks the database whether it still takes the credential before the timer replaces it:
@@ -409,15 +468,15 @@ impl Driver {
         }
     }
 
-    fn learn(&mut self, proven: &Proven) {
-        self.spec.resolved = Some(proven.resolved.clone());
-        self.spec.database = Some(proven.lease.credential.database.clone());
-        let key = database_key(&self.spec, &proven.resolved);
+    fn learn(&mut self, found: &Found) {
+        self.spec.resolved = Some(found.resolved.clone());
+        self.spec.database = Some(found.lease.credential.database.clone());
+        let key = database_key(&self.spec, &found.resolved);
         if self.lease.is_none() {
             self.lease = Some(self.environment.broker.watch_database(&key));
         }
         self.key.send_replace(Some(key));
-        self.addon.send_replace(Some(proven.resolved.addon.clone()));
+        self.addon.send_replace(Some(found.resolved.addon.clone()));
         self.step.send_replace(String::new());
     }
 

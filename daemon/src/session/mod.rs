@@ -32,8 +32,9 @@ use std::{
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-pub(crate) use attempt::{database_key, key_of};
-pub use driver::{Command, Environment, Farewell, Session, spawn};
+pub(crate) use attempt::{Ahead, database_key, key_of};
+pub(crate) use driver::spawn;
+pub use driver::{Command, Environment, Farewell, Session};
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
 
 use crate::{

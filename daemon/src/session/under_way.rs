@@ -1,15 +1,18 @@
 //! Work that a session's driver has started and waits for beside everything else; each end
 //! is an event of its loop.
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
-use super::{attempt::Proven, upstream::Verdict};
+use super::{attempt::Found, upstream::Verdict};
 use crate::{credential::DatabaseLease, machine::Renew, model::Cause};
 
 /// An attempt under way.
 pub(super) struct Running {
     pub(super) renew: Renew,
-    pub(super) task: AbortOnDrop<Result<Proven, Cause>>,
+    pub(super) task: AbortOnDrop<Result<Found, Cause>>,
 }
 
 pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
@@ -21,16 +24,31 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 /// The end of the attempt under way; never, where there is none.
-pub(super) async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Proven, Cause>) {
+pub(super) async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Found, Cause>) {
     match attempt {
         Some(running) => {
-            let outcome = (&mut running.task.0).await.unwrap_or_else(|error| {
-                Err(Cause::Internal {
-                    detail: error.to_string(),
-                })
-            });
+            let outcome = joined((&mut running.task.0).await);
             (running.renew, outcome)
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// The outcome of a task; a panic is one of our faults.
+pub(super) fn joined<T>(outcome: Result<Result<T, Cause>, JoinError>) -> Result<T, Cause> {
+    outcome.unwrap_or_else(|error| {
+        Err(Cause::Internal {
+            detail: error.to_string(),
+        })
+    })
+}
+
+/// Whether the way works that was trusted to; never, where none was.
+pub(super) async fn proved(
+    proof: &mut Option<AbortOnDrop<Result<(), Cause>>>,
+) -> Result<(), Cause> {
+    match proof {
+        Some(proof) => joined((&mut proof.0).await),
         None => std::future::pending().await,
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     journal::Journal,
     machine::Nudge,
     model::{Cause, Resolved, SessionName},
-    session::{self, Environment, Limits, LocalLogin},
+    session::{self, Ahead, Environment, Limits, LocalLogin},
     ssh::Keepalive,
     state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
 };
@@ -105,6 +105,8 @@ pub(super) struct Known {
     pub(super) login: LocalLogin,
     /// For the session's first calls, if there is one.
     pub(super) grant: Option<Grant>,
+    /// For its first attempt.
+    pub(super) ahead: Option<Ahead>,
 }
 
 pub(super) struct Actor {

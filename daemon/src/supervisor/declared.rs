@@ -103,7 +103,7 @@ impl Actor {
         };
         match session::bind(&mut self.inherited, &self.runtime_dir, &spec.name, &wish) {
             Ok(endpoint) => {
-                self.insert(spec, endpoint, login, Keeping::Kept, declared);
+                self.insert(spec, endpoint, login, Keeping::Kept, declared, None);
             }
             Err(cause) => {
                 tracing::warn!(session = %spec.name, %cause, "session has no listener yet");
@@ -210,7 +210,7 @@ impl Actor {
                 continue;
             };
             let (spec, login) = (entry.spec.clone(), entry.login.clone());
-            let next = bound.map(|endpoint| self.start(&spec, endpoint, &login));
+            let next = bound.map(|endpoint| self.start(&spec, endpoint, &login, None));
             let Some(entry) = self.entries.get_mut(&name) else {
                 continue;
             };

@@ -15,7 +15,7 @@ use crate::{
     credential::Grant,
     journal::Kind,
     model::{Cause, Resolved, SessionName},
-    session::{self, LocalLogin, PortWish, Spec},
+    session::{self, Ahead, LocalLogin, PortWish, Spec},
     state::Passwords,
 };
 
@@ -43,15 +43,27 @@ impl Actor {
             return;
         }
         let broker = Arc::clone(&self.environment.broker);
+        let keepalive = self.environment.limits.keepalive;
         let passwords = Arc::clone(&self.passwords);
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let look_up = async {
-                // The session will need a grant, whatever the look-up finds; why there is none
-                // is said by who needs it.
-                let (resolved, grant) = tokio::try_join!(broker.resolve(&request.target), async {
-                    Ok(broker.grant_ahead().await.ok())
-                })?;
+                let ahead = Ahead::begin(
+                    &broker,
+                    &request.target,
+                    request.role,
+                    request.access,
+                    keepalive,
+                );
+                // Without credentials the session will need a grant, whatever the look-up
+                // finds; why there is none is said by who needs it.
+                let grant = async {
+                    match ahead {
+                        Some(_) => Ok(None),
+                        None => Ok(broker.grant_ahead().await.ok()),
+                    }
+                };
+                let (resolved, grant) = tokio::try_join!(broker.resolve(&request.target), grant)?;
                 let name = name_for(&request, &resolved)?;
                 let login = login_of(&passwords, &name).await?;
                 Ok(Known {
@@ -59,6 +71,7 @@ impl Actor {
                     resolved,
                     login,
                     grant,
+                    ahead,
                 })
             };
             let outcome = look_up.await;
@@ -154,7 +167,7 @@ impl Actor {
         if let Some(grant) = known.grant {
             self.spend(grant, &spec);
         }
-        let view = self.insert(spec, endpoint, known.login, keeping, false);
+        let view = self.insert(spec, endpoint, known.login, keeping, false, known.ahead);
         Ok(Opened {
             view,
             created: true,
@@ -214,6 +227,7 @@ impl Actor {
         login: LocalLogin,
         keeping: Keeping,
         declared: bool,
+        ahead: Option<Ahead>,
     ) -> View {
         let name = spec.name.clone();
         let port = endpoint.address().port;
@@ -224,7 +238,7 @@ impl Actor {
         let detail = format!("for {}, at port {port}{until}", spec.target);
         self.journal()
             .of_session(&name, Kind::SessionOpened, detail);
-        let running = Running::Bound(self.start(&spec, endpoint, &login));
+        let running = Running::Bound(self.start(&spec, endpoint, &login, ahead));
         let entry = Entry {
             spec,
             port,
@@ -246,8 +260,10 @@ impl Actor {
         spec: &Spec,
         endpoint: session::Endpoint,
         login: &LocalLogin,
+        ahead: Option<Ahead>,
     ) -> session::Session {
-        let session = session::spawn(spec.clone(), endpoint, login, self.environment.clone());
+        let environment = self.environment.clone();
+        let session = session::spawn(spec.clone(), endpoint, login, environment, ahead);
         let mut status = session.status.clone();
         let (events, name) = (self.events.clone(), spec.name.clone());
         self.tasks.spawn(async move {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use borealis_proto::v1::State;
 use borealis_tests::harness::{self, Desk};
 
 use super::{
@@ -54,16 +55,18 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
         "MiB",
         resident(pid),
     ));
-    let before = switches(pid);
-    let began = Instant::now();
-    // The one thing that only time can show.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "what is measured is a minute of nothing"
-    )]
-    std::thread::sleep(Duration::from_secs(60));
-    let rate = (switches(pid) - before) / began.elapsed().as_secs_f64();
-    figures.push(figure("daemon, 5 idle sessions: wake-ups", "1/s", rate));
+    let wake_ups = "daemon, 5 idle sessions: wake-ups";
+    figures.push(figure(wake_ups, "1/s", wake_ups_of(pid)));
+    desk.stop_daemon();
+    desk.configure("[keepalive]\ninterval = \"1h\"\n");
+    desk.start_daemon();
+    for session in desk.json(&["list"]).as_array().unwrap() {
+        desk.wait_for(session["name"].as_str().unwrap(), |session| {
+            session.state() == State::Up
+        });
+    }
+    let without = format!("{wake_ups} but for keepalives");
+    figures.push(figure(&without, "1/s", wake_ups_of(desk.daemon().pid())));
     let list = (0..50)
         .map(|_| {
             let began = Instant::now();
@@ -83,6 +86,16 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
     }
     desk.leave();
     figures
+}
+
+/// Each second of a minute of nothing.
+fn wake_ups_of(pid: u32) -> f64 {
+    let before = switches(pid);
+    let began = Instant::now();
+    // The one thing that only time can show.
+    #[allow(clippy::disallowed_methods, reason = "what is measured is nothing")]
+    std::thread::sleep(Duration::from_secs(60));
+    (switches(pid) - before) / began.elapsed().as_secs_f64()
 }
 
 /// Resident memory that idle connections cost, over each way that has a process.

@@ -196,6 +196,17 @@ impl Faults {
         .await
     }
 
+    /// Somebody detaches `app`'s attachment, and attaches another add-on under its name.
+    ///
+    /// # Errors
+    /// When there is no such attachment, or no such add-on.
+    pub fn reattach(&self, app: &str, attachment: &str, addon: &str) -> Result<(), SandboxError> {
+        self.running
+            .provider
+            .world()
+            .reattach(app, attachment, addon)
+    }
+
     /// Heroku refuses the first user's token from now on.
     pub fn revoke_token(&self) {
         self.set_token_works(false);

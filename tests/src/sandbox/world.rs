@@ -338,6 +338,25 @@ impl World {
         });
     }
 
+    pub(crate) fn reattach(
+        &mut self,
+        app: &str,
+        name: &str,
+        addon: &str,
+    ) -> Result<(), SandboxError> {
+        let addon = self.find_borealis(addon)?;
+        let of_name = |attachment: &Attachment| attachment.app == app && attachment.name == name;
+        if !self.attachments.iter().any(of_name) {
+            return Err(SandboxError::Unknown {
+                what: "attachment",
+                name: format!("{app}::{name}"),
+            });
+        }
+        self.attachments.retain(|attachment| !of_name(attachment));
+        self.attach(app, &addon, name);
+        Ok(())
+    }
+
     pub(crate) fn app(&self, name_or_id: &str) -> Option<&App> {
         self.apps
             .iter()

@@ -101,6 +101,10 @@ fn the_provider_is_asked_for_no_more_than_is_needed() {
     );
     desk.ctl_ok(&["close", "sushi-rw"]);
     counter.expect("a close", &[]);
+    desk.open(&["sushi", "-w"]);
+    counter.expect("an open of what was closed", &[ADDONS, ATTACHMENTS]);
+    desk.ctl_ok(&["close", "sushi-rw"]);
+    counter.expect("another close", &[]);
     let seen = counter.seen;
     assert_eq!(desk.stop_daemon(), Some(0));
     desk.start_daemon();

@@ -36,6 +36,9 @@ struct Shared {
     tally: Tally,
     /// The daemon isn't there, so that nobody can hold a connection.
     absent: AtomicBool,
+    /// How often it was gone: a connection that was begun before ended with it, however late
+    /// its client sees that.
+    absences: AtomicU64,
 }
 
 /// What became of the clients.
@@ -70,6 +73,7 @@ impl Load {
                 stop: CancellationToken::new(),
                 tally: Tally::default(),
                 absent: AtomicBool::new(false),
+                absences: AtomicU64::new(0),
             }),
             tasks: TaskTracker::new(),
         };
@@ -103,6 +107,7 @@ impl Load {
 
     /// Says that the daemon is gone, or back.
     pub(super) fn set_absent(&self, absent: bool) {
+        self.shared.absences.fetch_add(u64::from(absent), Relaxed);
         self.shared.absent.store(absent, Relaxed);
     }
 
@@ -184,6 +189,8 @@ async fn ask(client: &Client, asked: u64) -> Result<bool, tokio_postgres::Error>
 impl Shared {
     async fn connect(&self) -> Option<Client> {
         let began = Instant::now();
+        let absences = || self.absences.load(Relaxed);
+        let absences_before = absences();
         match timeout(CONNECTING, tokio_postgres::connect(&self.url, NoTls)).await {
             Ok(Ok((client, connection))) => {
                 // It ends with the client.
@@ -192,7 +199,9 @@ impl Shared {
                 raise(&self.tally.longest_hold, began.elapsed());
                 return Some(client);
             }
-            Ok(Err(_)) if self.absent.load(Relaxed) => sleep(Duration::from_millis(20)).await,
+            Ok(Err(_)) if self.absent.load(Relaxed) || absences() != absences_before => {
+                sleep(Duration::from_millis(20)).await
+            }
             Ok(Err(error)) => {
                 let said = error.as_db_error().map(ToString::to_string);
                 self.wrong(format!(

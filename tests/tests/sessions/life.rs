@@ -40,6 +40,47 @@ fn a_session_that_is_opened_again_keeps_its_port_and_password() {
 }
 
 #[test]
+fn what_is_remembered_of_a_target_is_looked_up_again() {
+    let desk = Desk::new();
+    desk.open(&["sushi::DATABASE"]);
+    desk.ctl_ok(&["close", "sushi"]);
+    desk.open(&["borealis-pg-oval-23456", "--name", "other"]);
+    desk.ctl_ok(&["close", "other"]);
+    desk.sandbox
+        .faults()
+        .reattach("sushi", "DATABASE", "borealis-pg-oval-23456")
+        .unwrap();
+    let url = desk.open(&["sushi::DATABASE"]);
+    let session = desk.json(&["show", "sushi"]);
+    assert_eq!(session["addon"], "borealis-pg-oval-23456");
+    assert_eq!(desk.query(&url, "select current_database()"), "d7a1");
+    desk.leave();
+}
+
+#[test]
+fn a_way_that_was_proven_before_is_trusted_but_not_blindly() {
+    let desk = Desk::new();
+    let url = desk.open(&["sushi"]);
+    desk.ctl_ok(&["close", "sushi"]);
+    let act = |action| {
+        desk.sandbox
+            .block_on(desk.sandbox.faults().postgres(action))
+            .unwrap()
+    };
+    act(PostgresAction::Stop);
+    desk.ctl_ok(&["open", "sushi", "--no-wait"]);
+    let found_out = desk.wait_for("sushi", |session| {
+        session.state() != State::Up && session.last_error.is_some()
+    });
+    let said = found_out.last_error.unwrap();
+    assert_eq!(said.code, "database-unreachable", "{}", said.message);
+    act(PostgresAction::Start);
+    desk.wait_for("sushi", is(State::Up));
+    assert_eq!(desk.query(&url, "select 1"), "1");
+    desk.leave();
+}
+
+#[test]
 fn a_crash_of_the_daemon_changes_nothing_for_clients() {
     let mut desk = Desk::new();
     let urls = [

@@ -31,10 +31,7 @@ fn up() -> Life {
 #[test]
 fn a_lost_line_is_tried_for_within_a_second() {
     let mut life = up();
-    assert_eq!(
-        life.handle(Event::TunnelsLost(lost()), at(100), 0.999),
-        None
-    );
+    assert_eq!(life.handle(Event::WayLost(lost()), at(100), 0.999), None);
     assert_eq!(life.phase(), Phase::Reconnecting);
     let retry = life.retry_at().unwrap();
     assert!(retry.since(at(100)) <= Duration::from_secs(1));
@@ -53,7 +50,7 @@ fn a_flapping_line_is_tried_ever_more_rarely() {
     let mut now = 2;
     let mut waits = Vec::new();
     for _ in 0..8 {
-        life.handle(Event::TunnelsLost(lost()), at(now), 1.0);
+        life.handle(Event::WayLost(lost()), at(now), 1.0);
         waits.push(life.retry_at().unwrap().since(at(now)).as_secs());
         now += 60;
         life.handle(Event::Tick, at(now), 1.0);
@@ -63,7 +60,7 @@ fn a_flapping_line_is_tried_ever_more_rarely() {
     }
     assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30, 30]);
     now += 100;
-    life.handle(Event::TunnelsLost(lost()), at(now), 1.0);
+    life.handle(Event::WayLost(lost()), at(now), 1.0);
     assert_eq!(life.retry_at().unwrap().since(at(now)).as_millis(), 500);
 }
 
@@ -74,14 +71,14 @@ fn a_tunnel_that_a_new_network_breaks_is_tried_for_at_once() {
         life.handle(Event::Nudged(Nudge::Network), at(100), 0.9),
         None
     );
-    let retry = life.handle(Event::TunnelsLost(lost()), at(103), 0.9);
+    let retry = life.handle(Event::WayLost(lost()), at(103), 0.9);
     assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
 }
 
 #[test]
 fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
     let mut life = up();
-    life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+    life.handle(Event::WayLost(lost()), at(100), 0.5);
     life.handle(Event::Tick, at(101), 0.5);
     assert!(life.is_attempting());
     let again = life.handle(Event::Nudged(Nudge::Network), at(105), 0.5);
@@ -123,7 +120,7 @@ fn a_network_that_changes_all_the_time_does_not_hammer_a_dead_bastion() {
 #[test]
 fn without_a_network_it_looks_for_one_and_never_more_rarely() {
     let mut life = up();
-    life.handle(Event::TunnelsLost(lost()), at(100), 0.5);
+    life.handle(Event::WayLost(lost()), at(100), 0.5);
     let mut now = 101;
     for _ in 0..20 {
         assert!(life.handle(Event::Tick, at(now), 0.5).is_some());
@@ -244,7 +241,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::AttemptSucceeded),
         cause().prop_map(Event::AttemptFailed),
-        Just(Event::TunnelsLost(lost())),
+        Just(Event::WayLost(lost())),
         prop_oneof![
             Just(Nudge::Client),
             Just(Nudge::User),
@@ -314,7 +311,7 @@ impl Model {
                     }
                 }
             }
-            Event::TunnelsLost(_) => {
+            Event::WayLost(_) => {
                 let was_up = std::mem::take(&mut self.up);
                 // At once only where the network has just changed.
                 if was_up && !self.trying { may } else { None }
