@@ -7,15 +7,12 @@
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    thread,
     time::Duration,
 };
 
 use rustix::io::Errno;
-use tokio::{
-    net::lookup_host,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{net::lookup_host, sync::watch, time::timeout};
 
 use crate::clock::{Clock, Moment};
 
@@ -29,10 +26,14 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 
 /// Starts to watch; the number grows with each change.
 pub fn watch() -> watch::Receiver<u64> {
-    let (sender, receiver) = watch::channel(0);
-    tokio::spawn(async move {
-        tokio::join!(watch_clock(&sender), watch_routes(&sender));
-    });
+    let (changes, receiver) = watch::channel(0);
+    // One that sleeps costs a wake-up for each tick, where a timer of the runtime costs three.
+    let clock = thread::Builder::new().name("clock".into());
+    let for_clock = changes.clone();
+    if let Err(error) = clock.spawn(move || watch_clock(&for_clock)) {
+        tracing::warn!(%error, "sleep of the machine isn't noticed at once: no thread can be started");
+    }
+    tokio::spawn(async move { watch_routes(&changes).await });
     receiver
 }
 
@@ -80,10 +81,11 @@ pub fn has_proxy() -> bool {
         .any(|name| env::var_os(name).is_some_and(|proxy| !proxy.is_empty()))
 }
 
-async fn watch_clock(changes: &watch::Sender<u64>) {
+#[allow(clippy::disallowed_methods, reason = "on a thread of its own")]
+fn watch_clock(changes: &watch::Sender<u64>) {
     let mut last = Clock::now();
-    loop {
-        sleep(TICK).await;
+    while !changes.is_closed() {
+        thread::sleep(TICK);
         #[cfg(debug_assertions)]
         Clock::skip_for_tests();
         let now = Clock::now();

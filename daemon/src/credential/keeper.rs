@@ -8,7 +8,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -20,8 +20,8 @@ use crate::model::Cause;
 
 /// How often [`TokenKeeper::follow`] looks at the files.
 const LOOK: Duration = Duration::from_secs(3);
-/// While the token is a good one, only each so many: whoever uses it looks at the files first.
-const CONTENT_TURN: u32 = 10;
+/// The same while the token is a good one: whoever uses it looks at the files first.
+const SELDOM: Duration = Duration::from_secs(30);
 /// How many looks at files go by before one into the keychain, while there is no token: it
 /// may have been unlocked.
 const KEYCHAIN_TURN: u32 = 10;
@@ -31,6 +31,8 @@ pub(super) struct TokenKeeper {
     flight: Flight<Arc<Token>>,
     tracker: TaskTracker,
     changed: watch::Sender<u64>,
+    /// Told when the token is no longer a good one.
+    doubt: Notify,
 }
 
 struct State {
@@ -67,6 +69,7 @@ impl TokenKeeper {
             flight: Flight::default(),
             tracker: TaskTracker::new(),
             changed: watch::Sender::new(0),
+            doubt: Notify::new(),
         })
     }
 
@@ -96,6 +99,7 @@ impl TokenKeeper {
             && last.token.as_ref().is_some_and(|last| same(last, token))
         {
             last.worth = Worth::Doubtful;
+            self.doubt.notify_one();
         }
     }
 
@@ -164,17 +168,19 @@ impl TokenKeeper {
     pub(super) async fn follow(self: &Arc<Self>) -> Infallible {
         let mut turn = 0;
         loop {
-            tokio::time::sleep(LOOK).await;
-            turn = (turn + 1) % (CONTENT_TURN * KEYCHAIN_TURN);
-            if self.is_content() && !turn.is_multiple_of(CONTENT_TURN) {
-                continue;
+            let pause = if self.is_content() { SELDOM } else { LOOK };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Somebody waits for another one from now on.
+                () = self.doubt.notified() => continue,
             }
             let stamp = self.sources().stamp().await;
             let (mut news, missing) = match &locked(&self.state).last {
                 Some(last) => (last.stamp != stamp, last.token.is_none()),
                 None => (false, false),
             };
-            if missing && !news && turn.is_multiple_of(KEYCHAIN_TURN) {
+            turn = (turn + 1) % KEYCHAIN_TURN;
+            if missing && !news && turn == 0 {
                 news = self.sources().keychain_has_one().await;
             }
             if news {
@@ -237,6 +243,9 @@ impl TokenKeeper {
                 "the Heroku token has changed"
             );
             self.changed.send_modify(|number| *number += 1);
+        }
+        if token.is_none() {
+            self.doubt.notify_one();
         }
         token.ok_or_else(|| no_token(&problems))
     }
@@ -317,6 +326,28 @@ mod tests {
             told = changed.changed() => told.unwrap(),
         }
         assert_eq!(value(&keeper).await.as_deref(), Some("one"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_has_the_next_one_looked_for_more_often() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netrc");
+        let keeper = keeper(file.clone());
+        write(&file, "one");
+        let token = keeper.current().await.unwrap();
+        let mut changed = keeper.changed();
+        let began = tokio::time::Instant::now();
+        let events = async {
+            tokio::time::sleep(LOOK).await;
+            keeper.refused(&token);
+            write(&file, "two");
+            changed.changed().await.unwrap();
+        };
+        tokio::select! {
+            never = keeper.follow() => match never {},
+            () = events => {}
+        }
+        assert!(began.elapsed() <= LOOK * 3, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! What a process costs, as the kernel counts it.
 
 use std::{
+    collections::HashMap,
+    ffi::OsString,
     fs,
     sync::Arc,
     time::{Duration, Instant},
@@ -88,14 +90,19 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
     figures
 }
 
-/// Each second of a minute of nothing.
+/// Each second of a minute of nothing, once threads that were needed before have ended.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is measured is nothing, which only time can show"
+)]
 fn wake_ups_of(pid: u32) -> f64 {
+    std::thread::sleep(Duration::from_secs(15));
     let before = switches(pid);
     let began = Instant::now();
-    // The one thing that only time can show.
-    #[allow(clippy::disallowed_methods, reason = "what is measured is nothing")]
     std::thread::sleep(Duration::from_secs(60));
-    (switches(pid) - before) / began.elapsed().as_secs_f64()
+    let after = switches(pid);
+    let of = |(thread, count)| count - before.get(thread).copied().unwrap_or(0.0);
+    after.iter().map(of).sum::<f64>() / began.elapsed().as_secs_f64()
 }
 
 /// Resident memory that idle connections cost, over each way that has a process.
@@ -175,17 +182,17 @@ fn resident(pid: u32) -> f64 {
     harness::resident(pid) as f64 / 1024.0
 }
 
-/// Times that any of its threads was put to run of its own accord.
-fn switches(pid: u32) -> f64 {
-    let mut sum = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+/// Times that each of its threads was put to run of its own accord.
+fn switches(pid: u32) -> HashMap<OsString, f64> {
+    let count = |task: &fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
         let line = status
             .lines()
-            .find(|line| line.starts_with("voluntary_ctxt_switches"));
-        sum += line
-            .and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok())
-            .unwrap_or(0.0);
-    }
-    sum
+            .find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    tasks
+        .map(|task| (task.file_name(), count(&task).unwrap_or(0.0)))
+        .collect()
 }
