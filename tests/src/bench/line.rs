@@ -21,16 +21,16 @@ impl Line {
     pub(crate) const ALL: [Self; 5] = [
         Self::LOOPBACK,
         Self {
+            round_trip: 80,
+            loss: 0,
+        },
+        Self {
             round_trip: 20,
             loss: 0,
         },
         Self {
             round_trip: 20,
             loss: 1,
-        },
-        Self {
-            round_trip: 80,
-            loss: 0,
         },
         Self {
             round_trip: 80,

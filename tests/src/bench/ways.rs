@@ -114,7 +114,7 @@ impl World {
         let direct = at(&passthrough, address, desk.sandbox.database_port());
         let ssh_url = at(&passthrough, Ipv4Addr::LOCALHOST, ssh_port);
         let without_tls = |url: &str| format!("{url}?sslmode=disable");
-        let ways = vec![
+        let mut ways = vec![
             Way {
                 name: "direct",
                 url: without_tls(&direct),
@@ -159,6 +159,10 @@ impl World {
                 session: None,
             },
         ];
+        // What TLS costs is a matter of processors, and no other over a long line.
+        if line != Line::LOOPBACK {
+            ways.retain(|way| !["managed, plain upstream", "passthrough, TLS"].contains(&way.name));
+        }
         Self {
             desk,
             plain,

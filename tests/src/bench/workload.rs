@@ -69,13 +69,13 @@ enum Direction {
 const AT_ONCE: usize = 16;
 
 pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
-    // What loses packets is measured with less: TCP itself is the limit there.
+    // What is slow is measured with less; where packets are lost TCP itself is the limit.
     let mib = match (line.round_trip, line.loss) {
         (0, _) => bulk,
-        (_, 0) => bulk / 4,
-        _ => bulk / 64,
+        (_, 0) => bulk / 8,
+        _ => bulk / 1024,
     }
-    .max(4);
+    .max(1);
     let rounds = if line.round_trip == 0 { 3000 } else { 60 };
     let figure = |name: String, unit, better| Figure { name, unit, better };
     let mut all = Vec::new();
@@ -120,7 +120,9 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     });
     all.push(Workload {
         figures: percentiles("select 1 beside copy out").into(),
-        kind: Kind::Beside { mib: mib * 4 },
+        kind: Kind::Beside {
+            mib: (mib * 4).max(1024),
+        },
     });
     all.push(Workload {
         figures: ["first", "last"]
@@ -166,8 +168,10 @@ impl Workload {
             } => {
                 let spent = || way.pid.map(cpu);
                 let before = spent();
-                let rate = f64::from(mib) / copy(way, direction, connections, mib).as_secs_f64();
-                let each_gib = 1024.0 / f64::from(mib);
+                let each = (mib / connections).max(1);
+                let mib = f64::from(each * connections);
+                let rate = mib / copy(way, direction, connections, each).as_secs_f64();
+                let each_gib = 1024.0 / mib;
                 let cpu = spent()
                     .zip(before)
                     .map(|(now, then)| (now - then) * each_gib);
@@ -243,8 +247,7 @@ fn copy_in(way: &Way, mib: u32) -> Command {
     shell
 }
 
-fn copy(way: &Way, direction: Direction, connections: u32, mib: u32) -> Duration {
-    let each = (mib / connections).max(1);
+fn copy(way: &Way, direction: Direction, connections: u32, each: u32) -> Duration {
     let began = Instant::now();
     let children: Vec<_> = (0..connections)
         .map(|_| {
