@@ -28,16 +28,16 @@ use report::Measured;
 #[derive(Debug, Clone, Parser)]
 #[command(about = "Compares borealisd with ssh -L and a direct connection")]
 struct Args {
-    /// Only this line: its round trip in milliseconds and its loss in percent, as in 80/1.
+    /// Only this line, or these: round trip in milliseconds and loss in percent, as in 80/1.
     #[arg(long)]
-    line: Option<Line>,
+    line: Vec<Line>,
     /// Rounds of each measurement, one where packets are lost; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of each pgbench run.
     #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// MiB of each bulk transfer, in all its connections together; an eighth over a line with a
+    /// MiB of each bulk transfer, in all its connections together; a quarter over a line with a
     /// delay, and a little where packets are lost.
     #[arg(long, default_value_t = 1024)]
     bulk: u32,
@@ -58,14 +58,14 @@ fn main() {
     borealis_tests::harness::raise_descriptors();
     let args = Args::parse();
     if let Some(out) = &args.inside {
-        let line = args.line.expect("a line");
+        let line = args.line[0];
         let measured = measure(line, &args);
         fs::write(out, serde_json::to_vec(&measured).unwrap()).unwrap();
         return;
     }
-    let lines = match args.line {
-        Some(line) => vec![line],
-        None => Line::ALL.to_vec(),
+    let lines = match args.line.as_slice() {
+        [] => Line::ALL.to_vec(),
+        lines => lines.to_vec(),
     };
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let mut all = Vec::new();

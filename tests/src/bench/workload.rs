@@ -72,7 +72,7 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     // What is slow is measured with less; where packets are lost TCP itself is the limit.
     let mib = match (line.round_trip, line.loss) {
         (0, _) => bulk,
-        (_, 0) => bulk / 8,
+        (_, 0) => bulk / 4,
         _ => bulk / 1024,
     }
     .max(1);
