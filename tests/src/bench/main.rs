@@ -67,7 +67,9 @@ fn main() {
         [] => Line::ALL.to_vec(),
         lines => lines.to_vec(),
     };
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let command = std::env::args()
+        .skip(1)
+        .fold("borealis-bench".to_owned(), |all, one| all + " " + &one);
     let mut all = Vec::new();
     for line in lines {
         eprintln!("== {line}");

@@ -65,7 +65,7 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     let _ = writeln!(
         text,
         "Made by `make bench` (`{}`); medians, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same run; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s, no limit to its queue, socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
-        command.rsplit('/').next().unwrap_or(command)
+        command
     );
     for (what, program, args) in [
         ("Machine", "uname", &["-srm"][..]),
@@ -97,6 +97,7 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
             };
             let ratio = |to| {
                 reference(all, measured, to)
+                    .filter(|other| *other > 0.0)
                     .map_or(String::new(), |other| format!("{:.2}", median / other))
             };
             let like = match measured.has_tls() {
@@ -144,6 +145,9 @@ fn plot(all: &[Measured]) -> String {
                 Better::More => ratio,
                 Better::Less => 1.0 / ratio,
             };
+            if !gain.is_finite() {
+                return None;
+            }
             Some((
                 format!(
                     "{} ms, {} %: {}",

@@ -77,6 +77,12 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     }
     .max(1);
     let rounds = if line.round_trip == 0 { 3000 } else { 60 };
+    // Over 80 ms a connection with its log-in and query takes most of a second.
+    let seconds = if line.round_trip == 0 {
+        seconds
+    } else {
+        seconds.max(3)
+    };
     let figure = |name: String, unit, better| Figure { name, unit, better };
     let mut all = Vec::new();
     for (connect, word) in [(false, ""), (true, " -C")] {
