@@ -1,6 +1,6 @@
 //! The life of a session: when to try, when to wait, when to give up.
 //!
-//! An *attempt* is everything from a lease to a proven tunnel; there is at most one at a
+//! An *attempt* is everything from a lease to a tunnel that may be used; there is at most one at a
 //! time. What an attempt does is the driver's; whether and when there is one is decided
 //! here, by the cause of the last failure.
 

@@ -1,5 +1,5 @@
 //! One attempt to bring a session up: look-up, leases, SSH, and a log-in that proves the
-//! whole way to the database.
+//! whole way to the database, where that isn't left for afterwards.
 
 use std::{sync::Arc, time::Duration};
 

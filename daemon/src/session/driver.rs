@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
-    attempt::{self, Ahead, Attempt, Dialer, Found, database_key},
+    attempt::{Ahead, Attempt, Dialer, Found, database_key},
     connection::{Gateway, Slots},
     ending::{AtIdle, Ending},
     handover::Cancels,
@@ -32,6 +32,8 @@ use crate::{
     notify,
     postgres::{LocalTls, UpstreamTls},
 };
+
+mod proof;
 
 /// What every session is built with.
 #[derive(Clone)]
@@ -410,62 +412,6 @@ impl Driver {
             }
         }
         event
-    }
-
-    /// Proves a way that was trusted because its credential was let in before. A client that
-    /// waits does so itself.
-    fn begin_proof(&mut self, found: &Found) {
-        if !self.gateway.arriving.is_empty() {
-            return;
-        }
-        let (tunnel, lease) = (found.tunnel.clone(), Arc::clone(&found.lease));
-        let upstream_tls = self.environment.upstream_tls.clone();
-        let proof =
-            tokio::spawn(async move { attempt::probe(&tunnel, &lease, &upstream_tls).await });
-        self.proof = Some(AbortOnDrop(proof));
-    }
-
-    /// A credential that has been taken away is renewed by whoever needs it, and a tunnel that
-    /// has ended is missed by itself.
-    fn learn_proof(&mut self, outcome: Result<(), Cause>) -> Option<Event> {
-        self.proof = None;
-        match outcome {
-            Ok(()) | Err(Cause::DatabaseRefusedLogin { .. } | Cause::TunnelLost { .. }) => None,
-            Err(cause) => {
-                let name = &self.spec.name;
-                tracing::warn!(session = %name, %cause, "the way doesn't lead to the database");
-                let journal = &self.environment.journal;
-                journal.failure(Some(name), Kind::AttemptFailed, &cause);
-                Some(Event::WayLost(cause))
-            }
-        }
-    }
-
-    /// Asks the database whether it still takes the credential before the timer replaces it:
-    /// an admin may have taken it away, which no timer undoes.
-    fn begin_check(&mut self) {
-        let gateway = Arc::clone(&self.gateway);
-        let check = tokio::spawn(async move { gateway.check_credential().await });
-        self.check = Some(AbortOnDrop(check));
-    }
-
-    fn learn_verdict(&mut self, verdict: Verdict) -> Option<Event> {
-        self.check = None;
-        match verdict {
-            Verdict::Taken => Some(Event::RotationDue),
-            Verdict::Unknown => {
-                self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
-                None
-            }
-            Verdict::Refused(generation) => {
-                tracing::info!(
-                    session = %self.spec.name,
-                    "the database no longer takes the credential; a new one is asked for when a client connects"
-                );
-                self.taken_away = Some(generation);
-                None
-            }
-        }
     }
 
     fn learn(&mut self, found: &Found) {

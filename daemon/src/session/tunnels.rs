@@ -111,7 +111,7 @@ impl Tunnels {
         self.lost.subscribe()
     }
 
-    /// Lets a proven tunnel serve new connections. Those of an older key take no more; they
+    /// Lets a tunnel serve new connections. Those of an older key take no more; they
     /// end when their last channel does.
     pub(super) fn install(self: &Arc<Self>, tunnel: Tunnel) {
         {
