@@ -188,7 +188,7 @@ impl Doctor {
         let config = tokio::task::spawn_blocking(move || Config::load(&file)).await;
         let config = config.ok().and_then(Result::ok).unwrap_or_default();
         let keepalive = supervisor::limits(&config).keepalive;
-        match ssh::dial(lease, keepalive).await {
+        match ssh::dial(lease, keepalive, 0).await {
             Ok(tunnel) => {
                 report
                     .ok("host-key", "is the one that the add-on's API gave")

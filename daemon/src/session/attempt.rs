@@ -96,7 +96,7 @@ impl Ahead {
         let resolved = broker.last_resolved(target)?;
         broker.current_database(&key_of(role, access, &resolved))?;
         let lease = broker.current_ssh(&resolved.addon)?;
-        let dialling = tokio::spawn(async move { ssh::dial(&lease, keepalive).await });
+        let dialling = tokio::spawn(async move { ssh::dial(&lease, keepalive, 0).await });
         Some(Self {
             addon: resolved.addon,
             dialling: AbortOnDrop(dialling),
@@ -157,7 +157,7 @@ impl Attempt {
             }
             let lease = self.broker.ssh(&resolved.addon, ssh_after).await?;
             self.at(&format!("connecting to {}", lease.credential.bastion));
-            ssh::dial(&lease, self.keepalive).await
+            ssh::dial(&lease, self.keepalive, 0).await
         };
         let lease = self.broker.database(&key, database_after);
         let (tunnel, lease) = tokio::try_join!(tunnel, lease)?;
@@ -246,14 +246,15 @@ pub(super) async fn prove(
 // === impl Dialer ===
 
 impl Dialer {
-    /// Dials with the key that is held; asks the provider for none where one is.
-    pub(super) async fn dial(&self) -> Result<Tunnel, Cause> {
+    /// Dials with the key that is held; asks the provider for none where one is. The session
+    /// has `others` already.
+    pub(super) async fn dial(&self, others: usize) -> Result<Tunnel, Cause> {
         let Some(addon) = self.addon.borrow().clone() else {
             return Err(Cause::Internal {
                 detail: "a tunnel was wanted before the session was up".into(),
             });
         };
         let lease = self.broker.ssh(&addon, None).await?;
-        ssh::dial(&lease, self.keepalive).await
+        ssh::dial(&lease, self.keepalive, others).await
     }
 }

@@ -8,6 +8,7 @@
 //! cut where it stays silent.
 
 use std::{
+    cmp::Reverse,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -198,9 +199,10 @@ impl Tunnels {
 
     /// A tunnel for one connection alone; `None` where there can be none now.
     async fn dial_own(self: &Arc<Self>) -> Option<Reserved> {
+        let others = self.pool().tunnels.len();
         let mut gate = self.gate.subscribe();
         let dialled = tokio::select! {
-            dialled = self.dialer.dial() => dialled,
+            dialled = self.dialer.dial(others) => dialled,
             // The line is known to be dead: this would only wait for its time limit.
             _ = gate.wait_for(|gate| *gate != Gate::Open) => return None,
         };
@@ -228,12 +230,17 @@ impl Tunnels {
                 .map(|member| &member.tunnel)
                 .filter(|tunnel| !tunnel.is_closed())
         };
-        // Of the idle ones the newest: it has the newest key.
-        if let Some(idle) = alive().rfind(|tunnel| tunnel.channels() == 0) {
+        // Of the idle ones the newest key's, and of those the oldest: sshd has its memory for
+        // it, and its TCP connection knows the line.
+        let idle = alive().filter(|tunnel| tunnel.channels() == 0);
+        if let Some(idle) = idle.min_by_key(|tunnel| Reverse(tunnel.generation())) {
             return Choice::Use(idle.reserve());
         }
-        let least =
-            alive().min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), tunnel.channels()));
+        // Of those that are alike the newest: its window is smaller, and what several are sent
+        // at once piles up less.
+        let least = alive()
+            .rev()
+            .min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), tunnel.channels()));
         let Some(tunnel) = least else {
             return Choice::Nothing;
         };
@@ -247,7 +254,7 @@ impl Tunnels {
 
     /// Dials another tunnel in the background where none is idle.
     fn keep_one_ready(self: &Arc<Self>) {
-        {
+        let others = {
             let mut pool = self.pool();
             let has_idle = pool
                 .tunnels
@@ -257,10 +264,14 @@ impl Tunnels {
                 return;
             }
             pool.growing = true;
-        }
+            pool.tunnels.len()
+        };
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let dialled = this.stop.run_until_cancelled(this.dialer.dial()).await;
+            let dialled = this
+                .stop
+                .run_until_cancelled(this.dialer.dial(others))
+                .await;
             this.pool().growing = false;
             match dialled {
                 Some(Ok(tunnel)) => this.add(tunnel),

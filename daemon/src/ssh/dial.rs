@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use socket2::SockRef;
 use tokio::{
     io::BufReader,
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,10 +32,13 @@ pub struct Keepalive {
 /// log-in is 120 s; a user waits less.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
 
-/// A download over a long line is only as fast as its window: 16 MiB carry 1 Gbit/s over
-/// 80 ms, since russh gives it back by halves. Below it TCP's own window grows with what the
-/// line carries; more than this made several downloads at once slower.
-const WINDOW: u32 = 16 * 1024 * 1024;
+/// What a line carries in each millisecond of its round trip, twice: 1 Gbit/s, and russh gives
+/// a window back by halves.
+const WINDOW_FOR_MILLISECOND: u32 = 200 * 1024;
+/// OpenSSH's own; enough for a line within a town.
+const LEAST_WINDOW: u32 = 2 * 1024 * 1024;
+/// Carries 1 Gbit/s over 80 ms.
+const MOST_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// russh reads each packet's length, and then the packet: from a buffer, not from the kernel.
 const READ_AHEAD: usize = 64 * 1024;
@@ -50,12 +53,17 @@ const WITH_AES: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-/// Connects to the bastion and logs in.
+/// Connects to the bastion and logs in. How many `others` its session has already decides how
+/// much of the line the tunnel is to fill alone.
 ///
 /// # Errors
 /// The cause, classified: unreachable, host key differs, key refused. Dropping the future
 /// closes the connection.
-pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<Tunnel, Cause> {
+pub async fn dial(
+    lease: &Lease<SshCredential>,
+    keepalive: Keepalive,
+    others: usize,
+) -> Result<Tunnel, Cause> {
     let credential = &lease.credential;
     let bastion = &credential.bastion;
     let host_key =
@@ -70,8 +78,9 @@ pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<
         })?;
 
     let began = Instant::now();
-    let (line, gauge) = Line::new(connect(bastion, keepalive).await?);
-    let config = Arc::new(config(&host_key, keepalive));
+    let (socket, round_trip) = connect(bastion, keepalive).await?;
+    let (line, gauge) = Line::new(socket);
+    let config = Arc::new(config(&host_key, keepalive, window(round_trip, others)));
     let closed = CancellationToken::new();
     let loss = Loss::default();
     let handler = Handler {
@@ -116,18 +125,24 @@ pub async fn dial(lease: &Lease<SshCredential>, keepalive: Keepalive) -> Result<
     }
 }
 
-async fn connect(bastion: &HostPort, keepalive: Keepalive) -> Result<TcpStream, Cause> {
+/// A connection, and how long the bastion took to answer.
+async fn connect(bastion: &HostPort, keepalive: Keepalive) -> Result<(TcpStream, Duration), Cause> {
     let unreachable = |detail: String| Cause::BastionUnreachable {
         bastion: bastion.clone(),
         detail,
     };
-    let socket = timeout(
-        STEP_LIMIT,
-        TcpStream::connect((bastion.host.as_str(), bastion.port)),
-    )
-    .await
-    .map_err(|_| unreachable(format!("no answer within {} s", STEP_LIMIT.as_secs())))?
-    .map_err(|error| unreachable(plain(&error)))?;
+    let connecting = async {
+        let addresses: Vec<_> = lookup_host((bastion.host.as_str(), bastion.port))
+            .await?
+            .collect();
+        let asked = Instant::now();
+        let socket = TcpStream::connect(addresses.as_slice()).await?;
+        Ok((socket, asked.elapsed()))
+    };
+    let (socket, round_trip) = timeout(STEP_LIMIT, connecting)
+        .await
+        .map_err(|_| unreachable(format!("no answer within {} s", STEP_LIMIT.as_secs())))?
+        .map_err(|error| unreachable(plain(&error)))?;
     // Without it each small packet of a query waits for the one before to be acknowledged.
     socket
         .set_nodelay(true)
@@ -139,15 +154,32 @@ async fn connect(bastion: &HostPort, keepalive: Keepalive) -> Result<TcpStream, 
     {
         tracing::debug!(%error, "TCP_USER_TIMEOUT is not available");
     }
-    Ok(socket)
+    Ok((socket, round_trip))
 }
 
-fn config(host_key: &HostKey, keepalive: Keepalive) -> client::Config {
+/// What the server may send on a channel before it hears that it may send more: a download
+/// gets at most this much for each round trip.
+///
+/// More than the line takes is dear: sshd fetches all of it from the database at once, into a
+/// buffer that it copies to make room for every 32 KiB (OpenSSH 9.2, `channels.c`,
+/// `sshbuf.c`). For 16 MiB that comes to 4 GiB, and three seconds of its processor. So a
+/// tunnel may fill the line alone, and so may the one that stands ready beside it; what
+/// comes after those shares it with `others`.
+fn window(round_trip: Duration, others: usize) -> u32 {
+    let milliseconds = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
+    let whole = WINDOW_FOR_MILLISECOND
+        .saturating_mul(milliseconds)
+        .min(MOST_WINDOW);
+    let halvings = others.max(1).ilog2();
+    whole.checked_shr(halvings).unwrap_or(0).max(LEAST_WINDOW)
+}
+
+fn config(host_key: &HostKey, keepalive: Keepalive, window: u32) -> client::Config {
     // russh counts probes instead of timing them: a line is given up after
     // interval × (max + 1).
     let probes = keepalive.timeout.as_secs_f64() / keepalive.interval.as_secs_f64().max(0.001);
     client::Config {
-        window_size: WINDOW,
+        window_size: window,
         preferred: Preferred {
             key: host_key.algorithms().into(),
             cipher: ciphers(),
@@ -265,5 +297,26 @@ impl client::Handler for Handler {
                 Err(failure)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_fits_the_line() {
+        let alone = |ms| window(Duration::from_millis(ms), 0) / 1024;
+        assert_eq!(alone(0), 2048);
+        assert_eq!(alone(20), 4000);
+        assert_eq!(alone(80), 16_000);
+        assert_eq!(alone(1000), 16 * 1024);
+        assert_eq!(alone(u64::MAX), 16 * 1024);
+        let with_others = |others| window(Duration::from_millis(80), others) / 1024;
+        assert_eq!(
+            [1, 2, 3, 4, 7, 8].map(with_others),
+            [16_000, 8000, 8000, 4000, 4000, 2048]
+        );
+        assert_eq!(with_others(usize::MAX), 2048);
     }
 }

@@ -62,7 +62,7 @@ async fn echo() -> HostPort {
 }
 
 async fn speaks(sshd: &Sshd, host_key: &str, private_key: &str) -> Result<(), Cause> {
-    let tunnel = ssh::dial(&lease(sshd, host_key, private_key), KEEPALIVE).await?;
+    let tunnel = ssh::dial(&lease(sshd, host_key, private_key), KEEPALIVE, 0).await?;
     let server = echo().await;
     let mut channel = tunnel.reserve().open(&server).await?;
     channel.write_all(b"there and back").await.unwrap();
@@ -140,7 +140,7 @@ async fn a_key_that_the_server_does_not_know_is_a_refused_log_in() {
 async fn a_database_that_is_down_is_told_from_a_lost_line() {
     let sshd = Sshd::start(&["ed25519"], "ed25519");
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
     // A port that was free a moment ago.
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -168,7 +168,7 @@ async fn what_is_no_ssh_server_is_said_to_be_none() {
     let server = echo().await;
     let mut lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
     lease.credential.bastion = server;
-    let outcome = ssh::dial(&lease, KEEPALIVE).await.err();
+    let outcome = ssh::dial(&lease, KEEPALIVE, 0).await.err();
     assert!(
         matches!(outcome, Some(Cause::BastionUnreachable { .. })),
         "{outcome:?}"
