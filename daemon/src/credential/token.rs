@@ -3,10 +3,11 @@
 //! Reading is all that happens here; what was read is kept, and compared, by `keeper`. A new
 //! place is a variant of [`Place`] and its line in [`TokenSources::from_environment`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio::task::spawn_blocking;
 
 pub use super::place::Place;
 use crate::state::LoginStore;
@@ -51,6 +52,20 @@ pub struct Reading {
 /// Tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp(Vec<Option<[i64; 6]>>);
+
+/// What changes with a file; `None` where there is none.
+fn state_of(file: &Path) -> Option<[i64; 6]> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(file).ok()?;
+    Some([
+        metadata.dev().cast_signed(),
+        metadata.ino().cast_signed(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime_nsec(),
+        metadata.size().cast_signed(),
+    ])
+}
 
 // === impl TokenSources ===
 
@@ -141,21 +156,11 @@ impl TokenSources {
 
     /// The state that the files among the places are in now.
     pub(super) async fn stamp(&self) -> Stamp {
-        use std::os::unix::fs::MetadataExt as _;
-        let mut stamps = Vec::new();
-        for file in self.places.iter().filter_map(Place::file) {
-            stamps.push(tokio::fs::metadata(file).await.ok().map(|m| {
-                [
-                    m.dev().cast_signed(),
-                    m.ino().cast_signed(),
-                    m.mtime(),
-                    m.mtime_nsec(),
-                    m.ctime_nsec(),
-                    m.size().cast_signed(),
-                ]
-            }));
-        }
-        Stamp(stamps)
+        let files = self.places.iter().filter_map(Place::file);
+        let files: Vec<_> = files.map(Path::to_owned).collect();
+        // In one go: each would wake a thread, and be waited for by another.
+        let looking = spawn_blocking(move || files.iter().map(|file| state_of(file)).collect());
+        Stamp(looking.await.unwrap_or_default())
     }
 }
 

@@ -76,6 +76,9 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let _ = writeln!(text, "- Processors: {cores}, {}", processor());
+    let control = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    let control = control.unwrap_or_else(|_| "?".into());
+    let _ = writeln!(text, "- TCP's congestion control: {}", control.trim());
     let mut lines: Vec<Line> = Vec::new();
     for measured in all {
         if !lines.contains(&measured.line) {

@@ -50,7 +50,8 @@ pub(crate) enum Machine {
 /// Everything that is measured.
 pub(crate) struct World {
     pub(crate) desk: Desk,
-    plain: Desk,
+    /// What TLS costs is a matter of processors, and no other over a long line: there is none.
+    plain: Option<Desk>,
     pub(crate) ways: Vec<Way>,
     ssh: Child,
     // Dropped last: the far end stands on it.
@@ -93,15 +94,17 @@ impl World {
         let mut desk = Desk::quiet_at(Arc::new(sandbox));
         desk.configure(MANY);
         desk.start_daemon();
-        let mut plain = Desk::quiet_at(Arc::clone(&desk.sandbox));
-        plain.configure(&format!("{MANY}upstream_tls = \"disable\"\n"));
-        plain.start_daemon();
+        let plain = (line == Line::LOOPBACK).then(|| {
+            let mut plain = Desk::quiet_at(Arc::clone(&desk.sandbox));
+            plain.configure(&format!("{MANY}upstream_tls = \"disable\"\n"));
+            plain.start_daemon();
+            plain
+        });
         let open = |desk: &Desk, more: &[&str]| {
             desk.open(&[&["sushi", "--role", "app", "-w"], more].concat())
         };
         let managed = open(&desk, &[]);
         let passthrough = open(&desk, &["--passthrough", "--name", "raw"]);
-        let untwined = open(&plain, &[]);
         let daemon = Some(desk.daemon().pid());
 
         // The credentials themselves, for those who come in without a daemon.
@@ -141,27 +144,25 @@ impl World {
                 session: Some(Machine::Usual),
             },
             Way {
-                name: "managed, plain upstream",
-                url: without_tls(&untwined),
-                pid: Some(plain.daemon().pid()),
-                session: Some(Machine::Plain),
-            },
-            Way {
                 name: "passthrough",
                 url: without_tls(&passthrough),
                 pid: daemon,
                 session: None,
             },
-            Way {
+        ];
+        if let Some(plain) = &plain {
+            ways.push(Way {
+                name: "managed, plain upstream",
+                url: without_tls(&open(plain, &[])),
+                pid: Some(plain.daemon().pid()),
+                session: Some(Machine::Plain),
+            });
+            ways.push(Way {
                 name: "passthrough, TLS",
                 url: format!("{passthrough}?sslmode=require"),
                 pid: daemon,
                 session: None,
-            },
-        ];
-        // What TLS costs is a matter of processors, and no other over a long line.
-        if line != Line::LOOPBACK {
-            ways.retain(|way| !["managed, plain upstream", "passthrough, TLS"].contains(&way.name));
+            });
         }
         Self {
             desk,
@@ -175,17 +176,20 @@ impl World {
     /// Waits until the way's session has a connection ready, where it keeps any.
     pub(crate) fn await_ready(&self, way: &Way) {
         let desk = match way.session {
-            None => return,
-            Some(Machine::Usual) => &self.desk,
-            Some(Machine::Plain) => &self.plain,
+            None => None,
+            Some(Machine::Usual) => Some(&self.desk),
+            Some(Machine::Plain) => self.plain.as_ref(),
         };
+        let Some(desk) = desk else { return };
         desk.wait_for(SESSION, |session| session.warm_connections > 0);
     }
 
     pub(crate) fn leave(mut self) {
         let _ = self.ssh.kill();
         let _ = self.ssh.wait();
-        self.plain.leave();
+        if let Some(plain) = self.plain {
+            plain.leave();
+        }
         self.desk.leave();
     }
 }
