@@ -2,10 +2,9 @@
 //! connection is told while there is none.
 //!
 //! A connection gets a tunnel of its own while the session has fewer than [`MAX_TUNNELS`]:
-//! that uses more cores, and a bulk transfer stands in nobody's way. An idle tunnel is kept
-//! ready, which hides the handshake; where none is, and the line is long, a connection shares
-//! a quiet one rather than wait for a handshake. A tunnel that is suspected to be dead is probed, and
-//! cut where it stays silent.
+//! that uses more cores, a bulk transfer stands in nobody's way, and sshd holds no answer back
+//! for another's sake. An idle tunnel is kept ready, which hides the handshake. A tunnel that is
+//! suspected to be dead is probed, and cut where it stays silent.
 
 use std::{
     cmp::Reverse,
@@ -29,9 +28,10 @@ use crate::{
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
 
-/// Where dialling took this long, a connection would rather share a tunnel than wait for one of
-/// its own: the handshake's six round trips cost more than company does. Where it took longer
-/// still, the line loses packets, and one TCP connection for all would stop for each of them.
+/// Where dialling took this long, those who must share a tunnel all share the same one. sshd
+/// holds a small packet back until the one before was acknowledged, unless enough comes
+/// together to fill one (Nagle's algorithm): many together wait less than a few do. Where
+/// dialling took longer still, the line loses packets, and all would stop for each of them.
 const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1000);
 
 /// How long a bastion that refused another tunnel isn't asked for one.
@@ -72,6 +72,8 @@ struct Pool {
     tunnels: Vec<Member>,
     /// Being dialled to have one ready.
     growing: bool,
+    /// Being dialled for connections that wait for them.
+    wanted: usize,
     full_until: Option<Instant>,
 }
 
@@ -82,10 +84,17 @@ struct Member {
 }
 
 /// What a new connection gets.
-enum Choice {
+enum Choice<'a> {
     Use(Reserved),
-    DialOwn,
+    DialOwn(Wanted<'a>),
     Nothing,
+}
+
+/// Counts a tunnel that is being dialled for a connection.
+struct Wanted<'a> {
+    tunnels: &'a Tunnels,
+    /// How many tunnels came before it.
+    others: usize,
 }
 
 // === impl Tunnels ===
@@ -157,7 +166,7 @@ impl Tunnels {
         loop {
             let reserved = match self.choose() {
                 Choice::Use(reserved) => reserved,
-                Choice::DialOwn => match self.dial_own().await {
+                Choice::DialOwn(wanted) => match self.dial_own(wanted).await {
                     Some(reserved) => reserved,
                     None if *self.gate.borrow() == Gate::Open => continue,
                     None => return Err(none_is_up()),
@@ -198,11 +207,10 @@ impl Tunnels {
     }
 
     /// A tunnel for one connection alone; `None` where there can be none now.
-    async fn dial_own(self: &Arc<Self>) -> Option<Reserved> {
-        let others = self.pool().tunnels.len();
+    async fn dial_own(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Reserved> {
         let mut gate = self.gate.subscribe();
         let dialled = tokio::select! {
-            dialled = self.dialer.dial(others) => dialled,
+            dialled = self.dialer.dial(wanted.others) => dialled,
             // The line is known to be dead: this would only wait for its time limit.
             _ = gate.wait_for(|gate| *gate != Gate::Open) => return None,
         };
@@ -222,8 +230,8 @@ impl Tunnels {
         }
     }
 
-    fn choose(&self) -> Choice {
-        let pool = self.pool();
+    fn choose(&self) -> Choice<'_> {
+        let mut pool = self.pool();
         let alive = || {
             pool.tunnels
                 .iter()
@@ -238,18 +246,26 @@ impl Tunnels {
         }
         // Of those that are alike the newest: its window is smaller, and what several are sent
         // at once piles up less.
-        let least = alive()
-            .rev()
-            .min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), tunnel.channels()));
-        let Some(tunnel) = least else {
+        let shared = alive().rev().min_by_key(|tunnel| {
+            let company = if LONG.contains(&tunnel.dialled_in()) {
+                usize::MAX - tunnel.channels()
+            } else {
+                tunnel.channels()
+            };
+            (tunnel.is_jammed(), tunnel.is_busy(), company)
+        });
+        let Some(shared) = shared else {
             return Choice::Nothing;
         };
-        let may_grow = pool.tunnels.len() < MAX_TUNNELS && !pool.is_full();
-        if may_grow && (tunnel.is_busy() || !LONG.contains(&tunnel.dialled_in())) {
-            Choice::DialOwn
-        } else {
-            Choice::Use(tunnel.reserve())
+        if pool.is_full() || pool.count() >= MAX_TUNNELS {
+            return Choice::Use(shared.reserve());
         }
+        let others = pool.count();
+        pool.wanted += 1;
+        Choice::DialOwn(Wanted {
+            tunnels: self,
+            others,
+        })
     }
 
     /// Dials another tunnel in the background where none is idle.
@@ -260,11 +276,12 @@ impl Tunnels {
                 .tunnels
                 .iter()
                 .any(|member| member.tunnel.channels() == 0);
-            if has_idle || pool.growing || pool.is_full() || pool.tunnels.len() >= MAX_TUNNELS {
+            if has_idle || pool.growing || pool.is_full() || pool.count() >= MAX_TUNNELS {
                 return;
             }
+            let others = pool.count();
             pool.growing = true;
-            pool.tunnels.len()
+            others
         };
         let this = Arc::clone(self);
         tokio::spawn(async move {
@@ -372,9 +389,22 @@ async fn probe(tunnel: &Tunnel) -> Pulse {
     pulse
 }
 
+// === impl Wanted ===
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.tunnels.pool().wanted -= 1;
+    }
+}
+
 // === impl Pool ===
 
 impl Pool {
+    /// Tunnels that are there, or will be.
+    fn count(&self) -> usize {
+        self.tunnels.len() + self.wanted + usize::from(self.growing)
+    }
+
     fn is_full(&self) -> bool {
         self.full_until.is_some_and(|until| until > Instant::now())
     }

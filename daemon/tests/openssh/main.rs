@@ -174,3 +174,36 @@ async fn what_is_no_ssh_server_is_said_to_be_none() {
         "{outcome:?}"
     );
 }
+
+/// A result that comes faster than it is taken piles up in sshd, which pays for the length of
+/// its pile by copying it, page by page.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_near_server_is_not_made_to_pile_up_a_result() {
+    const LENGTH: usize = 64 * 1024 * 1024;
+    let sshd = Sshd::start(&["ed25519"], "ed25519");
+    let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = HostPort {
+        host: "127.0.0.1".into(),
+        port,
+    };
+    let mut channel = tunnel.reserve().open(&server).await.unwrap();
+    let (mut sender, _) = listener.accept().await.unwrap();
+    let sending = tokio::spawn(async move { sender.write_all(&vec![7; LENGTH]).await });
+    let mut piece = vec![0; 4096];
+    let mut received = 0;
+    loop {
+        match channel.read(&mut piece).await.unwrap() {
+            0 => break,
+            read => received += read,
+        }
+    }
+    sending.await.unwrap().unwrap();
+    assert_eq!(received, LENGTH);
+    // 2 MiB in steps of 32 KiB are 16,000 pages; 16 MiB would be a million.
+    let faults = sshd.page_faults();
+    assert!(faults < 100_000, "{faults} page faults");
+}

@@ -80,6 +80,26 @@ impl Sshd {
         fs::read_to_string(self.dir.path().join("user")).unwrap()
     }
 
+    /// Pages that it and its connections were given so far (proc(5), `minflt`).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn page_faults(&self) -> u64 {
+        let children = |pid: u32| -> Vec<u32> {
+            let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let list = list.unwrap_or_default();
+            list.split_whitespace().flat_map(str::parse).collect()
+        };
+        let mut pids = vec![self.child.id()];
+        let mut total = 0;
+        while let Some(pid) = pids.pop() {
+            pids.extend(children(pid));
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            let faults = fields.split_whitespace().nth(7);
+            total += faults.map_or(0, |faults| faults.parse::<u64>().unwrap());
+        }
+        total
+    }
+
     fn wait(&mut self) {
         // Connecting is the only way to be told; each try yields to sshd.
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {

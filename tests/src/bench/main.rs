@@ -18,7 +18,11 @@ mod shuttle;
 mod ways;
 mod workload;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode, ExitStatus},
+};
 
 use clap::Parser;
 use line::Line;
@@ -52,16 +56,16 @@ struct Args {
     inside: Option<PathBuf>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     // An error means that one is installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     borealis_tests::harness::raise_descriptors();
     let args = Args::parse();
     if let Some(out) = &args.inside {
-        let line = args.line[0];
-        let measured = measure(line, &args);
-        fs::write(out, serde_json::to_vec(&measured).unwrap()).unwrap();
-        return;
+        measure(args.line[0], &args, |so_far| {
+            fs::write(out, serde_json::to_vec(so_far).unwrap()).unwrap();
+        });
+        return ExitCode::SUCCESS;
     }
     let lines = match args.line.as_slice() {
         [] => Line::ALL.to_vec(),
@@ -71,16 +75,23 @@ fn main() {
         .skip(1)
         .fold("borealis-bench".to_owned(), |all, one| all + " " + &one);
     let mut all = Vec::new();
+    let mut outcome = ExitCode::SUCCESS;
     for line in lines {
         eprintln!("== {line}");
-        all.extend(measure_apart(line, &args));
+        let (measured, status) = measure_apart(line, &args);
+        if !status.success() {
+            eprintln!("{line} was not measured to its end");
+            outcome = ExitCode::FAILURE;
+        }
+        all.extend(measured);
         // After each: it takes long, and who ends it early has what there is.
         report::write(&args.results, &command, &all);
     }
+    outcome
 }
 
-/// Measures a line in a namespace of its own.
-fn measure_apart(line: Line, args: &Args) -> Vec<Measured> {
+/// Measures a line in a namespace of its own, as far as it comes.
+fn measure_apart(line: Line, args: &Args) -> (Vec<Measured>, ExitStatus) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new("unshare");
@@ -94,11 +105,12 @@ fn measure_apart(line: Line, args: &Args) -> Vec<Measured> {
         command.args(["--only", only]);
     }
     let status = command.status().expect("unshare, of util-linux, as root");
-    assert!(status.success(), "{line} could not be measured");
-    serde_json::from_slice(&fs::read(out.path()).unwrap()).unwrap()
+    let measured = serde_json::from_slice(&fs::read(out.path()).unwrap());
+    (measured.unwrap_or_default(), status)
 }
 
-fn measure(line: Line, args: &Args) -> Vec<Measured> {
+/// Says after each workload what it has measured so far.
+fn measure(line: Line, args: &Args, mut keep: impl FnMut(&[Measured])) {
     shuttle::bring_up();
     let world = ways::World::start(line);
     let mut measured = Vec::new();
@@ -127,6 +139,7 @@ fn measure(line: Line, args: &Args) -> Vec<Measured> {
                 measured.push(one);
             }
         }
+        keep(&measured);
     }
     if line.loss == 0 && wants("open") {
         measured.extend(process::open(&world, line, args.rounds));
@@ -137,6 +150,6 @@ fn measure(line: Line, args: &Args) -> Vec<Measured> {
     if line == Line::LOOPBACK && wants("connections") {
         measured.extend(process::connections(&world));
     }
+    keep(&measured);
     world.leave();
-    measured
 }

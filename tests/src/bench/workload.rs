@@ -41,6 +41,7 @@ enum Kind {
         clients: u32,
         connect: bool,
         seconds: u32,
+        threads: u32,
     },
     /// Bulk transfers, with the CPU seconds of the forwarding process.
     Copy {
@@ -87,6 +88,8 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     let mut all = Vec::new();
     for (connect, word) in [(false, ""), (true, " -C")] {
         for clients in [1, 8, 32] {
+            // A thread connects its clients one after the other.
+            let threads = if line.round_trip == 0 { 2 } else { clients };
             all.push(Workload {
                 figures: vec![figure(
                     format!("pgbench -S{word} -c {clients}"),
@@ -97,6 +100,7 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
                     clients,
                     connect,
                     seconds,
+                    threads,
                 },
             });
         }
@@ -166,7 +170,16 @@ impl Workload {
                 clients,
                 connect,
                 seconds,
-            } => vec![Some(pgbench(way, clients, connect, seconds))],
+                threads,
+            } => {
+                let mut arguments = vec![
+                    format!("-c{clients}"),
+                    format!("-j{threads}"),
+                    format!("-T{seconds}"),
+                ];
+                arguments.extend(connect.then(|| "-C".to_owned()));
+                vec![Some(pgbench(way, &arguments))]
+            }
             Kind::Copy {
                 direction,
                 connections,
@@ -204,16 +217,11 @@ impl Workload {
     }
 }
 
-fn pgbench(way: &Way, clients: u32, connect: bool, seconds: u32) -> f64 {
+fn pgbench(way: &Way, arguments: &[String]) -> f64 {
     let script = tempfile::NamedTempFile::new().unwrap();
     script.as_file().write_all(b"select 1;\n").unwrap();
     let mut command = Command::new("pgbench");
-    command.args(["-n", "-j", "2", "-c", &clients.to_string()]);
-    command.args(["-T", &seconds.to_string(), "-f"]);
-    command.arg(script.path());
-    if connect {
-        command.arg("-C");
-    }
+    command.args(arguments).arg("-nf").arg(script.path());
     let output = command.arg(&way.url).output().expect("pgbench");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
