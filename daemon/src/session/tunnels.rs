@@ -28,10 +28,11 @@ use crate::{
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
 
-/// Where dialling took this long, those who must share a tunnel all share the same one. sshd
-/// holds a small packet back until the one before was acknowledged, unless enough comes
-/// together to fill one (Nagle's algorithm): many together wait less than a few do. Where
-/// dialling took longer still, the line loses packets, and all would stop for each of them.
+/// Where dialling took this long, a connection would rather share a tunnel with one other than
+/// wait for one of its own, but not with more: sshd holds a small packet back until the one
+/// before was acknowledged, unless enough comes together to fill one (Nagle's algorithm). Those
+/// who must share therefore all share the same one. Where dialling took longer still, the line
+/// loses packets, and all would stop for each of them.
 const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1000);
 
 /// How long a bastion that refused another tunnel isn't asked for one.
@@ -246,19 +247,26 @@ impl Tunnels {
         }
         // Of those that are alike the newest: its window is smaller, and what several are sent
         // at once piles up less.
-        let shared = alive().rev().min_by_key(|tunnel| {
-            let company = if LONG.contains(&tunnel.dialled_in()) {
-                usize::MAX - tunnel.channels()
-            } else {
-                tunnel.channels()
-            };
-            (tunnel.is_jammed(), tunnel.is_busy(), company)
-        });
-        let Some(shared) = shared else {
+        let quietest = |company: fn(&Tunnel) -> usize| {
+            alive()
+                .rev()
+                .min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), company(tunnel)))
+        };
+        let Some(least) = quietest(Tunnel::channels) else {
             return Choice::Nothing;
         };
+        let is_long = LONG.contains(&least.dialled_in());
         if pool.is_full() || pool.count() >= MAX_TUNNELS {
+            let most = quietest(|tunnel| usize::MAX - tunnel.channels());
+            let shared = if is_long {
+                most.unwrap_or(least)
+            } else {
+                least
+            };
             return Choice::Use(shared.reserve());
+        }
+        if is_long && !least.is_busy() && least.channels() == 1 {
+            return Choice::Use(least.reserve());
         }
         let others = pool.count();
         pool.wanted += 1;
