@@ -11,6 +11,7 @@ mod apart;
 mod bastion;
 mod calls;
 mod client;
+mod crowd;
 mod daemon;
 mod held;
 mod limits;

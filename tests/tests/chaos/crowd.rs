@@ -1,0 +1,59 @@
+//! Clients that come all at once.
+
+use std::{thread, time::Duration};
+
+use borealis_tests::{harness::Desk, sandbox::Options};
+
+use super::{
+    client::Client,
+    line::{Line, Quality},
+};
+
+/// More than there may be tunnels.
+const CROWD: usize = 12;
+
+/// SSH connections of one session at most.
+const TUNNELS: u64 = 8;
+
+fn all_are_served(delay: Duration) {
+    let line = Line::on_loopback();
+    line.set_quality(Quality { delay, loss: 0 });
+    let mut desk = Desk::without_daemon(Options {
+        bastion_seen_at: Some(line.address()),
+        ..Options::default()
+    });
+    line.lead_to(desk.sandbox.bastion_port());
+    desk.start_daemon();
+    let url = desk.open(&["sushi"]);
+    let clients: Vec<_> = thread::scope(|scope| {
+        let connecting: Vec<_> = (0..CROWD)
+            .map(|_| scope.spawn(|| Client::connect(&url)))
+            .collect();
+        connecting
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    for client in &clients {
+        client.slowest(2);
+    }
+    let metrics = desk.ctl_ok(&["metrics"]);
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("borealis_session_tunnels{"));
+    let tunnels = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((3..=TUNNELS).contains(&tunnels), "{tunnels}");
+    drop(clients);
+    desk.leave();
+}
+
+#[test]
+fn a_crowd_near_by() {
+    all_are_served(Duration::ZERO);
+}
+
+/// A handshake takes six round trips.
+#[test]
+fn a_crowd_far_away() {
+    all_are_served(Duration::from_millis(20));
+}
