@@ -7,6 +7,7 @@ use borealis_tests::{harness::Desk, sandbox::Options};
 use super::{
     client::Client,
     line::{Line, Quality},
+    scene::metric,
 };
 
 /// More than there may be tunnels.
@@ -37,11 +38,7 @@ fn all_are_served(delay: Duration) {
     for client in &clients {
         client.slowest(2);
     }
-    let metrics = desk.ctl_ok(&["metrics"]);
-    let line = metrics
-        .lines()
-        .find(|line| line.starts_with("borealis_session_tunnels{"));
-    let tunnels = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    let tunnels = metric(&desk, "borealis_session_tunnels{");
     assert!((3..=TUNNELS).contains(&tunnels), "{tunnels}");
     drop(clients);
     desk.leave();

@@ -12,14 +12,13 @@ use borealis_tests::{
     sandbox::{BastionAction, Options},
 };
 
-use super::line::{Line, last};
+use super::{
+    line::{Line, last},
+    scene::metric,
+};
 
 fn tasks(desk: &Desk) -> u64 {
-    let text = desk.ctl_ok(&["metrics"]);
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("borealis_tasks "));
-    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    metric(desk, "borealis_tasks ")
 }
 
 fn address(url: &str) -> &str {

@@ -71,11 +71,12 @@ fn the_disk_is_full() {
         let scene = Scene::at(desk);
         let file = scene.desk.path("state/borealis/state.json");
         scene.desk.open(&["ramen::BOREALIS_PG_NAVY"]);
-        let before = fs::read(&file).unwrap();
         // All that is left.
         let filler = scene.desk.path("state/filler");
         let filling = fs::write(&filler, vec![0; 512 * 1024]);
         assert!(filling.is_err());
+        // Only now: what a session learns as it comes up is saved after it was opened.
+        let before = fs::read(&file).unwrap();
         // What would not survive a restart is not begun.
         scene
             .desk

@@ -177,14 +177,17 @@ impl Used {
     }
 }
 
-fn used(desk: &Desk) -> Used {
+/// What the daemon counts under names that begin so, of all its sessions together.
+pub(super) fn metric(desk: &Desk, name: &str) -> u64 {
     let text = desk.ctl_ok(&["metrics"]);
-    let metric = |name: &str| -> u64 {
-        let of_name = |line: &&str| line.starts_with(name) && !line.starts_with('#');
-        let values = text.lines().filter(of_name);
-        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
-        values.map(value).sum()
-    };
+    let of_name = |line: &&str| line.starts_with(name) && !line.starts_with('#');
+    let values = text.lines().filter(of_name);
+    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    values.map(value).sum()
+}
+
+fn used(desk: &Desk) -> Used {
+    let metric = |name| metric(desk, name);
     let tunnels = metric("borealis_session_tunnels{");
     Used {
         descriptors: metric("process_open_fds ").saturating_sub(tunnels),
