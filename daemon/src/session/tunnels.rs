@@ -28,12 +28,16 @@ use crate::{
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
 
-/// Where dialling took this long, a connection would rather share a tunnel with one other than
-/// wait for one of its own, but not with more: sshd holds a small packet back until the one
-/// before was acknowledged, unless enough comes together to fill one (Nagle's algorithm). Those
-/// who must share therefore all share the same one. Where dialling took longer still, the line
-/// loses packets, and all would stop for each of them.
-const LONG: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(1000);
+/// Where a round trip takes this long, a connection would rather share a tunnel with one other
+/// than wait the seven that one of its own takes, but not with more: sshd holds a small packet
+/// back until the one before was acknowledged, unless enough comes together to fill one (Nagle's
+/// algorithm). Those who must share therefore all share the same one. Where the first answer took
+/// longer still, the line loses packets, and all would stop for each of them.
+const LONG: Range<Duration> = Duration::from_millis(15)..Duration::from_millis(800);
+
+/// How long tunnels are kept that nobody uses: who opened many connections at once does so again,
+/// as an application's pool or a test suite that is started once more.
+const SPARE_FOR: Duration = Duration::from_secs(300);
 
 /// How long a bastion that refused another tunnel isn't asked for one.
 const FULL_FOR: Duration = Duration::from_secs(60);
@@ -80,9 +84,12 @@ struct Pool {
 
 struct Member {
     tunnel: Tunnel,
-    /// How many checks in a row have found it idle.
-    idle_checks: u8,
+    idle: Idle,
 }
+
+/// When a check first found a tunnel idle.
+#[derive(Default)]
+struct Idle(Option<Instant>);
 
 /// What a new connection gets.
 enum Choice<'a> {
@@ -183,21 +190,15 @@ impl Tunnels {
         }
     }
 
-    /// Ends tunnels that nobody has used for two checks, but one.
+    /// Ends tunnels that nobody has used for [`SPARE_FOR`], but one. To be called now and then.
     pub(super) fn prune(&self) {
         let mut pool = self.pool();
         let mut spare = 0;
-        for member in &mut pool.tunnels {
-            let idle = member.tunnel.channels() == 0;
-            member.idle_checks = if idle {
-                member.idle_checks.saturating_add(1)
-            } else {
-                0
-            };
-        }
-        pool.tunnels.retain(|member| {
-            spare += usize::from(member.tunnel.channels() == 0);
-            member.tunnel.channels() > 0 || spare == 1 || member.idle_checks < 2
+        pool.tunnels.retain_mut(|member| {
+            let is_idle = member.tunnel.channels() == 0;
+            spare += usize::from(is_idle);
+            let idle_for = member.idle.check(is_idle, Instant::now());
+            !is_idle || spare == 1 || idle_for < SPARE_FOR
         });
     }
 
@@ -255,7 +256,7 @@ impl Tunnels {
         let Some(least) = quietest(Tunnel::channels) else {
             return Choice::Nothing;
         };
-        let is_long = LONG.contains(&least.dialled_in());
+        let is_long = LONG.contains(&least.round_trip());
         if pool.is_full() || pool.count() >= MAX_TUNNELS {
             let most = quietest(|tunnel| usize::MAX - tunnel.channels());
             let shared = if is_long {
@@ -315,7 +316,7 @@ impl Tunnels {
         }
         self.pool().tunnels.push(Member {
             tunnel: tunnel.clone(),
-            idle_checks: 0,
+            idle: Idle::default(),
         });
         let this = Arc::clone(self);
         let counting = self.counters.tunnel();
@@ -415,5 +416,33 @@ impl Pool {
 
     fn is_full(&self) -> bool {
         self.full_until.is_some_and(|until| until > Instant::now())
+    }
+}
+
+// === impl Idle ===
+
+impl Idle {
+    /// How long it has been idle without a check that found it in use.
+    fn check(&mut self, is_idle: bool, now: Instant) -> Duration {
+        self.0 = is_idle.then(|| self.0.unwrap_or(now));
+        self.0.map_or(Duration::ZERO, |since| now - since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_counts_from_the_first_check_since_it_was_used() {
+        let mut idle = Idle::default();
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut check = |is_idle, seconds| idle.check(is_idle, at(seconds)).as_secs();
+        assert_eq!(check(true, 10), 0);
+        assert_eq!(check(true, 40), 30);
+        assert_eq!(check(false, 70), 0);
+        assert_eq!(check(true, 100), 0);
+        assert_eq!(check(true, 400), 300);
     }
 }

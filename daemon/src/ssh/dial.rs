@@ -77,7 +77,6 @@ pub async fn dial(
             detail: format!("the personal SSH key it gave can't be read: {error}"),
         })?;
 
-    let began = Instant::now();
     let (socket, round_trip) = connect(bastion, keepalive).await?;
     let (line, gauge) = Line::new(socket);
     let config = Arc::new(config(&host_key, keepalive, window(round_trip, others)));
@@ -112,7 +111,7 @@ pub async fn dial(
             closed,
             loss,
             gauge,
-            began.elapsed(),
+            round_trip,
         )),
         Ok(Ok((_, AuthResult::Failure { .. }))) => Err(Cause::BastionRefusedKey {
             bastion: bastion.clone(),

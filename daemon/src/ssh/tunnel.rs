@@ -36,7 +36,7 @@ struct Inner {
     closed: CancellationToken,
     loss: Loss,
     gauge: Gauge,
-    took: Duration,
+    round_trip: Duration,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
     budget: Arc<Budget>,
 }
@@ -133,7 +133,7 @@ impl Tunnel {
         closed: CancellationToken,
         loss: Loss,
         gauge: Gauge,
-        took: Duration,
+        round_trip: Duration,
     ) -> Self {
         Self(Arc::new(Inner {
             handle,
@@ -142,7 +142,7 @@ impl Tunnel {
             closed,
             loss,
             gauge,
-            took,
+            round_trip,
             inboxes: Mutex::default(),
             budget: Budget::new(SPILL),
         }))
@@ -268,9 +268,9 @@ impl Tunnel {
         self.0.generation
     }
 
-    /// How long it took from the first packet to the log-in.
-    pub fn dialled_in(&self) -> Duration {
-        self.0.took
+    /// How long the bastion took to answer when the connection was begun.
+    pub fn round_trip(&self) -> Duration {
+        self.0.round_trip
     }
 
     /// Whether much has come or gone in the last moment: who shares it waits in a queue.

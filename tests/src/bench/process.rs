@@ -31,6 +31,25 @@ pub(crate) fn cpu(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS
 }
 
+/// CPU seconds so far of all processors together.
+pub(crate) fn cpu_of_all() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq
+    [0, 1, 2, 5, 6]
+        .map(|index| fields[index])
+        .iter()
+        .sum::<f64>()
+        / TICKS
+}
+
 /// What the daemon costs when nothing happens, and what a whole `borealisctl list` takes.
 pub(crate) fn idle(world: &World) -> Vec<Measured> {
     // A machine of its own, on which nothing else has happened.

@@ -140,7 +140,6 @@ fn plot(all: &[Measured]) -> String {
         .iter()
         .filter(|measured| measured.way == "managed")
         .filter_map(|measured| {
-            // Clients of the benchmark's own are without TLS, which is to ssh -L's advantage.
             let like = reference(all, measured, TLS_REFERENCE);
             let other = like.or_else(|| reference(all, measured, REFERENCE))?;
             let ratio = measured.median()? / other;
@@ -162,7 +161,7 @@ fn plot(all: &[Measured]) -> String {
         .collect();
     let height = bars.len() * ROW + 40;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">Managed session, times better than ssh -L (the line is 1); both with TLS to the database in pgbench and copies</text>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">Managed session, times better than ssh -L (the line is 1); both with TLS to the database</text>\n"
     );
     for (index, (name, gain)) in bars.iter().enumerate() {
         let y = 30 + index * ROW;

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -13,6 +14,10 @@ use std::{
 use borealis_tests::{
     harness::Desk,
     sandbox::{BastionKind, Options, Sandbox},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 use serde_json::{Value, json};
 
@@ -29,10 +34,12 @@ pub(crate) struct Way {
     pub(crate) pid: Option<u32>,
     /// The session that keeps connections ready, if it is one.
     pub(crate) session: Option<Machine>,
+    /// How a client in this process does TLS, where the URL says that it does.
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 impl Way {
-    /// Whether the client is to do TLS, which those in this process don't.
+    /// Whether the client is to do TLS.
     pub(crate) fn wants_tls(&self) -> bool {
         self.url.ends_with("sslmode=require")
     }
@@ -117,52 +124,44 @@ impl World {
         let direct = at(&passthrough, address, desk.sandbox.database_port());
         let ssh_url = at(&passthrough, Ipv4Addr::LOCALHOST, ssh_port);
         let without_tls = |url: &str| format!("{url}?sslmode=disable");
+        let tls = trusting(desk.sandbox.database_authority());
+        let way = |name, url: String, pid, session| Way {
+            name,
+            url,
+            pid,
+            session,
+            tls: Arc::clone(&tls),
+        };
+        let over_ssh = Some(ssh.id());
+        let with_tls = |url: &str| format!("{url}?sslmode=require");
         let mut ways = vec![
-            Way {
-                name: "direct",
-                url: without_tls(&direct),
-                pid: None,
-                session: None,
-            },
-            Way {
-                name: REFERENCE,
-                url: without_tls(&ssh_url),
-                pid: Some(ssh.id()),
-                session: None,
-            },
+            way("direct", without_tls(&direct), None, None),
+            way(REFERENCE, without_tls(&ssh_url), over_ssh, None),
             // What libpq does by itself: TLS to the database, inside SSH.
-            Way {
-                name: TLS_REFERENCE,
-                url: format!("{ssh_url}?sslmode=require"),
-                pid: Some(ssh.id()),
-                session: None,
-            },
-            Way {
-                name: "managed",
-                url: without_tls(&managed),
-                pid: daemon,
-                session: Some(Machine::Usual),
-            },
-            Way {
-                name: "passthrough",
-                url: without_tls(&passthrough),
-                pid: daemon,
-                session: None,
-            },
+            way(TLS_REFERENCE, with_tls(&ssh_url), over_ssh, None),
+            way(
+                "managed",
+                without_tls(&managed),
+                daemon,
+                Some(Machine::Usual),
+            ),
+            way("passthrough", without_tls(&passthrough), daemon, None),
         ];
         if let Some(plain) = &plain {
-            ways.push(Way {
-                name: "managed, plain upstream",
-                url: without_tls(&open(plain, &[])),
-                pid: Some(plain.daemon().pid()),
-                session: Some(Machine::Plain),
-            });
-            ways.push(Way {
-                name: "passthrough, TLS",
-                url: format!("{passthrough}?sslmode=require"),
-                pid: daemon,
-                session: None,
-            });
+            let url = without_tls(&open(plain, &[]));
+            let pid = Some(plain.daemon().pid());
+            ways.push(way(
+                "managed, plain upstream",
+                url,
+                pid,
+                Some(Machine::Plain),
+            ));
+            ways.push(way(
+                "passthrough, TLS",
+                with_tls(&passthrough),
+                daemon,
+                None,
+            ));
         }
         Self {
             desk,
@@ -192,6 +191,15 @@ impl World {
         }
         self.desk.leave();
     }
+}
+
+/// Trusts the one authority.
+fn trusting(authority: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(authority).expect("an authority");
+    roots.add(certificate).expect("an authority");
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    Arc::new(config.with_no_client_auth())
 }
 
 /// `ssh -N -L` at its defaults, with a key of the same personal SSH user.

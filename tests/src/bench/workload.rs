@@ -7,10 +7,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     line::Line,
-    process::cpu,
+    process::{cpu, cpu_of_all},
     ways::{Way, World},
 };
 
@@ -37,6 +38,8 @@ pub(crate) enum Better {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
+    /// With the CPU seconds of the forwarding process and of the whole machine: what there
+    /// would be to gain if forwarding cost nothing.
     Pgbench {
         clients: u32,
         connect: bool,
@@ -52,7 +55,7 @@ enum Kind {
     /// A query of few bytes, again and again.
     PingPong { rounds: usize },
     /// The same beside a bulk transfer.
-    Beside { mib: u32 },
+    Beside { mib: u32, rounds: usize },
     /// Connections at once, each until its first row.
     Together { connections: usize },
     /// One connection after another, each until its first row: what is kept ready serves the
@@ -74,10 +77,11 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
     let mib = match (line.round_trip, line.loss) {
         (0, _) => bulk,
         (_, 0) => bulk / 4,
-        _ => bulk / 1024,
+        _ => bulk / 64,
     }
     .max(1);
-    let rounds = if line.round_trip == 0 { 3000 } else { 60 };
+    let rounds = if line.round_trip == 0 { 3000 } else { 100 };
+    let beside = if line.round_trip == 0 { 400 } else { 100 };
     // Over 80 ms a connection with its log-in and query takes most of a second.
     let seconds = if line.round_trip == 0 {
         seconds
@@ -90,12 +94,17 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
         for clients in [1, 8, 32] {
             // A thread connects its clients one after the other.
             let threads = if line.round_trip == 0 { 2 } else { clients };
+            let name = format!("pgbench -S{word} -c {clients}");
             all.push(Workload {
-                figures: vec![figure(
-                    format!("pgbench -S{word} -c {clients}"),
-                    "tps",
-                    Better::More,
-                )],
+                figures: vec![
+                    figure(name.clone(), "tps", Better::More),
+                    figure(format!("{name}: CPU"), "µs each", Better::Less),
+                    figure(
+                        format!("{name}: CPU of everything"),
+                        "µs each",
+                        Better::Less,
+                    ),
+                ],
                 kind: Kind::Pgbench {
                     clients,
                     connect,
@@ -132,6 +141,7 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
         figures: percentiles("select 1 beside copy out").into(),
         kind: Kind::Beside {
             mib: (mib * 4).max(1024),
+            rounds: beside,
         },
     });
     all.push(Workload {
@@ -158,13 +168,10 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
 // === impl Workload ===
 
 impl Workload {
-    /// What one run gives, a number for each figure; `None` where the way has none.
+    /// What one run gives, a number for each figure; `None` where the way has none: no process
+    /// whose processor time would count.
     pub(crate) fn run(&self, way: &Way, world: &World) -> Vec<Option<f64>> {
         let sandbox = &world.desk.sandbox;
-        let is_outside = matches!(self.kind, Kind::Pgbench { .. } | Kind::Copy { .. });
-        if way.wants_tls() && !is_outside {
-            return vec![None; self.figures.len()];
-        }
         match self.kind {
             Kind::Pgbench {
                 clients,
@@ -178,7 +185,13 @@ impl Workload {
                     format!("-T{seconds}"),
                 ];
                 arguments.extend(connect.then(|| "-C".to_owned()));
-                vec![Some(pgbench(way, &arguments))]
+                let spent = || (way.pid.map(cpu), cpu_of_all());
+                let (before, before_all) = spent();
+                let rate = pgbench(way, &arguments);
+                let (after, after_all) = spent();
+                let each = 1e6 / (rate * f64::from(seconds));
+                let own = after.zip(before).map(|(now, then)| (now - then) * each);
+                vec![Some(rate), own, Some((after_all - before_all) * each)]
             }
             Kind::Copy {
                 direction,
@@ -197,9 +210,9 @@ impl Workload {
                 vec![Some(rate), cpu]
             }
             Kind::PingPong { rounds } => sandbox.block_on(ping_pong(way, rounds)),
-            Kind::Beside { mib } => {
+            Kind::Beside { mib, rounds } => {
                 let mut bulk = copy_out(way, mib).spawn().unwrap();
-                let figures = sandbox.block_on(ping_pong(way, 40));
+                let figures = sandbox.block_on(ping_pong(way, rounds));
                 let in_time = bulk.try_wait().unwrap().is_none();
                 let _ = bulk.kill();
                 let _ = bulk.wait();
@@ -278,11 +291,10 @@ fn copy(way: &Way, direction: Direction, connections: u32, each: u32) -> Duratio
     began.elapsed()
 }
 
-/// A client of its own for figures below a millisecond; without TLS.
+/// A client in this process, for figures below a millisecond.
 async fn connect(way: &Way) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(&way.url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
+    let tls = MakeRustlsConnect::new((*way.tls).clone());
+    let (client, connection) = tokio_postgres::connect(&way.url, tls).await.unwrap();
     tokio::spawn(connection);
     client
 }
@@ -317,6 +329,8 @@ fn milliseconds(time: Duration) -> Option<f64> {
 
 async fn ping_pong(way: &Way, rounds: usize) -> Vec<Option<f64>> {
     let client = connect(way).await;
+    // The first on a connection that was kept ready proves it, which is the first row's matter.
+    client.simple_query("select 1").await.unwrap();
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let began = Instant::now();
@@ -325,7 +339,7 @@ async fn ping_pong(way: &Way, rounds: usize) -> Vec<Option<f64>> {
     }
     times.sort();
     [50, 99]
-        .map(|percentile| milliseconds(times[(rounds * percentile / 100).min(rounds - 1)]))
+        .map(|percentile| milliseconds(times[(rounds * percentile).div_ceil(100) - 1]))
         .into()
 }
 
