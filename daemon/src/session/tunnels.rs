@@ -87,7 +87,7 @@ struct Member {
     idle: Idle,
 }
 
-/// When a check first found a tunnel idle.
+/// When a check first found a tunnel idle, since it was used last.
 #[derive(Default)]
 struct Idle(Option<Instant>);
 
@@ -234,18 +234,23 @@ impl Tunnels {
 
     fn choose(&self) -> Choice<'_> {
         let mut pool = self.pool();
+        // Of the idle ones the newest key's, and of those the oldest: sshd has its memory for
+        // it, and its TCP connection knows the line.
+        let idle = pool
+            .tunnels
+            .iter_mut()
+            .filter(|member| member.tunnel.channels() == 0 && !member.tunnel.is_closed())
+            .min_by_key(|member| Reverse(member.tunnel.generation()));
+        if let Some(member) = idle {
+            member.idle.end();
+            return Choice::Use(member.tunnel.reserve());
+        }
         let alive = || {
             pool.tunnels
                 .iter()
                 .map(|member| &member.tunnel)
                 .filter(|tunnel| !tunnel.is_closed())
         };
-        // Of the idle ones the newest key's, and of those the oldest: sshd has its memory for
-        // it, and its TCP connection knows the line.
-        let idle = alive().filter(|tunnel| tunnel.channels() == 0);
-        if let Some(idle) = idle.min_by_key(|tunnel| Reverse(tunnel.generation())) {
-            return Choice::Use(idle.reserve());
-        }
         // Of those that are alike the newest: its window is smaller, and what several are sent
         // at once piles up less.
         let quietest = |company: fn(&Tunnel) -> usize| {
@@ -422,7 +427,12 @@ impl Pool {
 // === impl Idle ===
 
 impl Idle {
-    /// How long it has been idle without a check that found it in use.
+    /// It is used from now on, be it only until before the next check.
+    fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// How long it has been idle, as far as checks have seen.
     fn check(&mut self, is_idle: bool, now: Instant) -> Duration {
         self.0 = is_idle.then(|| self.0.unwrap_or(now));
         self.0.map_or(Duration::ZERO, |since| now - since)
@@ -438,11 +448,15 @@ mod tests {
         let mut idle = Idle::default();
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut check = |is_idle, seconds| idle.check(is_idle, at(seconds)).as_secs();
-        assert_eq!(check(true, 10), 0);
-        assert_eq!(check(true, 40), 30);
-        assert_eq!(check(false, 70), 0);
-        assert_eq!(check(true, 100), 0);
-        assert_eq!(check(true, 400), 300);
+        let check = |idle: &mut Idle, is_idle, seconds| idle.check(is_idle, at(seconds)).as_secs();
+        assert_eq!(check(&mut idle, true, 10), 0);
+        assert_eq!(check(&mut idle, true, 40), 30);
+        assert_eq!(check(&mut idle, false, 70), 0);
+        assert_eq!(check(&mut idle, true, 100), 0);
+        assert_eq!(check(&mut idle, true, 400), 300);
+        // Between two checks.
+        idle.end();
+        assert_eq!(check(&mut idle, true, 430), 0);
+        assert_eq!(check(&mut idle, true, 460), 30);
     }
 }

@@ -35,9 +35,9 @@ struct Args {
     /// Only this line, or these: round trip in milliseconds and loss in percent, as in 80/1.
     #[arg(long)]
     line: Vec<Line>,
-    /// Rounds of each measurement, one where packets are lost; the median counts.
+    /// Whole runs, each with servers, tunnels and daemons of its own; the median counts.
     #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    runs: usize,
     /// Seconds of each pgbench run.
     #[arg(long, default_value_t = 2)]
     seconds: u32,
@@ -48,12 +48,16 @@ struct Args {
     /// Where the table goes.
     #[arg(long, default_value = "tests/benches/RESULTS.md")]
     results: PathBuf,
-    /// Only workloads whose name contains this; `open`, `idle` and `connections` are some.
+    /// Only workloads whose name contains this, or these; `open`, `idle` and `connections` are
+    /// some.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Measures one line in this very network, and writes what it found there.
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
+    /// A further run, which leaves out what was the same each time: memory and wake-ups.
+    #[arg(long, hide = true)]
+    again: bool,
 }
 
 fn main() -> ExitCode {
@@ -76,32 +80,36 @@ fn main() -> ExitCode {
         .fold("borealis-bench".to_owned(), |all, one| all + " " + &one);
     let mut all = Vec::new();
     let mut outcome = ExitCode::SUCCESS;
-    for line in lines {
-        eprintln!("== {line}");
-        let (measured, status) = measure_apart(line, &args);
-        if !status.success() {
-            eprintln!("{line} was not measured to its end");
-            outcome = ExitCode::FAILURE;
+    for run in 1..=args.runs {
+        for line in &lines {
+            eprintln!("== {line}, run {run}");
+            let (measured, status) = measure_apart(*line, run > 1, &args);
+            if !status.success() {
+                eprintln!("{line} was not measured to its end");
+                outcome = ExitCode::FAILURE;
+            }
+            report::join(&mut all, measured);
+            // After each: it takes long, and who ends it early has what there is.
+            report::write(&args.results, &command, &all);
         }
-        all.extend(measured);
-        // After each: it takes long, and who ends it early has what there is.
-        report::write(&args.results, &command, &all);
     }
     outcome
 }
 
 /// Measures a line in a namespace of its own, as far as it comes.
-fn measure_apart(line: Line, args: &Args) -> (Vec<Measured>, ExitStatus) {
+fn measure_apart(line: Line, again: bool, args: &Args) -> (Vec<Measured>, ExitStatus) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new("unshare");
     command.args(["--net", "--"]).arg(this);
     command.args(["--inside".as_ref(), out.path().as_os_str()]);
     command.args(["--line", &line.to_string()]);
-    command.args(["--rounds", &args.rounds.to_string()]);
     command.args(["--seconds", &args.seconds.to_string()]);
     command.args(["--bulk", &args.bulk.to_string()]);
-    if let Some(only) = &args.only {
+    if again {
+        command.arg("--again");
+    }
+    for only in &args.only {
         command.args(["--only", only]);
     }
     let status = command.status().expect("unshare, of util-linux, as root");
@@ -114,27 +122,24 @@ fn measure(line: Line, args: &Args, mut keep: impl FnMut(&[Measured])) {
     shuttle::bring_up();
     let world = ways::World::start(line);
     let mut measured = Vec::new();
-    let wants = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only));
+    let wants =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.contains(only));
     for workload in workload::all(line, args.seconds, args.bulk) {
         if !wants(&workload.figures[0].name) {
             continue;
         }
-        let mut samples = vec![vec![Vec::new(); workload.figures.len()]; world.ways.len()];
-        let rounds = if line.loss == 0 { args.rounds } else { 1 };
-        for _ in 0..rounds {
-            // A B A B: what drifts, drifts for all.
-            for (way, samples) in world.ways.iter().zip(&mut samples) {
-                for (sample, samples) in workload.run(way, &world).into_iter().zip(samples) {
-                    samples.push(sample);
-                }
-            }
-        }
+        // A B A B: what drifts, drifts for all.
+        let samples: Vec<_> = world
+            .ways
+            .iter()
+            .map(|way| workload.run(way, &world))
+            .collect();
         for (index, figure) in workload.figures.iter().enumerate() {
             for (way, samples) in world.ways.iter().zip(&samples) {
-                if samples[index].iter().all(Option::is_none) {
+                let Some(sample) = samples[index] else {
                     continue;
-                }
-                let one = Measured::new(line, figure, way.name, samples[index].clone());
+                };
+                let one = Measured::new(line, figure, way.name, vec![sample]);
                 eprintln!("{one}");
                 measured.push(one);
             }
@@ -142,12 +147,13 @@ fn measure(line: Line, args: &Args, mut keep: impl FnMut(&[Measured])) {
         keep(&measured);
     }
     if line.loss == 0 && wants("open") {
-        measured.extend(process::open(&world, line, args.rounds));
+        measured.extend(process::open(&world, line));
     }
-    if line == Line::LOOPBACK && wants("idle") {
+    let is_first = line == Line::LOOPBACK && !args.again;
+    if is_first && wants("idle") {
         measured.extend(process::idle(&world));
     }
-    if line == Line::LOOPBACK && wants("connections") {
+    if is_first && wants("connections") {
         measured.extend(process::connections(&world));
     }
     keep(&measured);

@@ -55,7 +55,7 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
     // A machine of its own, on which nothing else has happened.
     let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
     desk.start_daemon();
-    let figure = |name: &str, unit, value| one(Line::LOOPBACK, name, unit, vec![Some(value)]);
+    let figure = |name: &str, unit, value| one(Line::LOOPBACK, name, unit, vec![value]);
     let pid = desk.daemon().pid();
     let mut figures = vec![figure(
         "daemon without a session: resident memory",
@@ -92,7 +92,7 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
         .map(|_| {
             let began = Instant::now();
             desk.ctl_ok(&["list"]);
-            Some(began.elapsed().as_secs_f64() * 1000.0)
+            began.elapsed().as_secs_f64() * 1000.0
         })
         .collect();
     figures.push(one(
@@ -143,7 +143,7 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
                 unit: "MiB",
                 better: Better::Less,
             };
-            let measured = Measured::new(Line::LOOPBACK, &figure, way.name, vec![Some(cost)]);
+            let measured = Measured::new(Line::LOOPBACK, &figure, way.name, vec![cost]);
             eprintln!("{measured}");
             figures.push(measured);
             world
@@ -157,35 +157,31 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
 
 /// How long `borealisctl open` takes on a machine that knows nothing, and once more where
 /// target and credentials are known.
-pub(crate) fn open(world: &World, line: Line, rounds: usize) -> Vec<Measured> {
-    let names = ["open on a new machine", "open again after close"];
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
-        desk.start_daemon();
-        for times in &mut times {
-            let began = Instant::now();
-            desk.open(&["sushi"]);
-            times.push(Some(began.elapsed().as_secs_f64() * 1000.0));
-            desk.ctl_ok(&["close", "sushi"]);
-        }
-        desk.leave();
-    }
+pub(crate) fn open(world: &World, line: Line) -> Vec<Measured> {
+    let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
+    desk.start_daemon();
     let mut figures = Vec::new();
-    for (name, times) in names.into_iter().zip(times) {
+    for name in ["open on a new machine", "open again after close"] {
+        let began = Instant::now();
+        desk.open(&["sushi"]);
+        let time = began.elapsed().as_secs_f64() * 1000.0;
+        desk.ctl_ok(&["close", "sushi"]);
         if line.round_trip > 0 {
-            let trips = times
-                .iter()
-                .map(|time| time.map(|time| time / f64::from(line.round_trip)))
-                .collect();
-            figures.push(one(line, &format!("{name}: in round trips"), "", trips));
+            let trips = time / f64::from(line.round_trip);
+            figures.push(one(
+                line,
+                &format!("{name}: in round trips"),
+                "",
+                vec![trips],
+            ));
         }
-        figures.push(one(line, name, "ms", times));
+        figures.push(one(line, name, "ms", vec![time]));
     }
+    desk.leave();
     figures
 }
 
-fn one(line: Line, name: &str, unit: &'static str, samples: Vec<Option<f64>>) -> Measured {
+fn one(line: Line, name: &str, unit: &'static str, samples: Vec<f64>) -> Measured {
     let figure = Figure {
         name: name.into(),
         unit,

@@ -25,8 +25,7 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// `way` is empty for a figure that has only one.
-    pub(crate) fn new(line: Line, figure: &Figure, way: &str, samples: Vec<Option<f64>>) -> Self {
-        let mut samples: Vec<_> = samples.into_iter().flatten().collect();
+    pub(crate) fn new(line: Line, figure: &Figure, way: &str, mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
         Self {
             line,
@@ -36,6 +35,10 @@ impl Measured {
             way: way.into(),
             samples,
         }
+    }
+
+    fn is_of(&self, other: &Self) -> bool {
+        (self.line, &self.workload, &self.way) == (other.line, &other.workload, &other.way)
     }
 
     /// Whether TLS to the database is part of it.
@@ -59,12 +62,25 @@ impl fmt::Display for Measured {
     }
 }
 
+/// Puts the samples of one more run to those of the runs before.
+pub(crate) fn join(all: &mut Vec<Measured>, run: Vec<Measured>) {
+    for measured in run {
+        match all.iter_mut().find(|known| known.is_of(&measured)) {
+            Some(known) => {
+                known.samples.extend(measured.samples);
+                known.samples.sort_by(f64::total_cmp);
+            }
+            None => all.push(measured),
+        }
+    }
+}
+
 /// Writes the table, and the plot beside it.
 pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     let mut text = String::from("# Measured against `ssh -L`\n\n");
     let _ = writeln!(
         text,
-        "Made by `make bench` (`{}`); medians, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same run; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s, no limit to its queue, socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
+        "Made by `make bench` (`{}`); medians of the runs, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same runs; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s, no limit to its queue, socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
         command
     );
     for (what, program, args) in [
