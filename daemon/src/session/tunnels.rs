@@ -91,6 +91,15 @@ struct Member {
 #[derive(Default)]
 struct Idle(Option<Instant>);
 
+/// What a connection would meet on a tunnel in use.
+#[derive(Debug, Clone, Copy)]
+struct Company {
+    channels: usize,
+    is_jammed: bool,
+    is_busy: bool,
+    round_trip: Duration,
+}
+
 /// What a new connection gets.
 enum Choice<'a> {
     Use(Reserved),
@@ -245,34 +254,19 @@ impl Tunnels {
             member.idle.end();
             return Choice::Use(member.tunnel.reserve());
         }
-        let alive = || {
-            pool.tunnels
-                .iter()
-                .map(|member| &member.tunnel)
-                .filter(|tunnel| !tunnel.is_closed())
-        };
-        // Of those that are alike the newest: its window is smaller, and what several are sent
-        // at once piles up less.
-        let quietest = |company: fn(&Tunnel) -> usize| {
-            alive()
-                .rev()
-                .min_by_key(|tunnel| (tunnel.is_jammed(), tunnel.is_busy(), company(tunnel)))
-        };
-        let Some(least) = quietest(Tunnel::channels) else {
+        let alive: Vec<_> = pool
+            .tunnels
+            .iter()
+            .map(|member| &member.tunnel)
+            .filter(|tunnel| !tunnel.is_closed())
+            .collect();
+        if alive.is_empty() {
             return Choice::Nothing;
-        };
-        let is_long = LONG.contains(&least.round_trip());
-        if pool.is_full() || pool.count() >= MAX_TUNNELS {
-            let most = quietest(|tunnel| usize::MAX - tunnel.channels());
-            let shared = if is_long {
-                most.unwrap_or(least)
-            } else {
-                least
-            };
-            return Choice::Use(shared.reserve());
         }
-        if is_long && !least.is_busy() && least.channels() == 1 {
-            return Choice::Use(least.reserve());
+        let in_use: Vec<_> = alive.iter().map(|tunnel| Company::of(tunnel)).collect();
+        let may_grow = !pool.is_full() && pool.count() < MAX_TUNNELS;
+        if let Some(place) = shared(&in_use, may_grow) {
+            return Choice::Use(alive[place].reserve());
         }
         let others = pool.count();
         pool.wanted += 1;
@@ -373,6 +367,28 @@ impl Tunnels {
     }
 }
 
+/// Which tunnel a connection shares, of those in use from the oldest to the newest; `None` where
+/// it is better off with one of its own.
+fn shared(in_use: &[Company], may_grow: bool) -> Option<usize> {
+    // Of those that are alike the newest: its window is smaller, and what several are sent at once
+    // piles up less.
+    let quietest = |rank: fn(usize) -> usize| {
+        (0..in_use.len()).rev().min_by_key(|place| {
+            let company = &in_use[*place];
+            (company.is_jammed, company.is_busy, rank(company.channels))
+        })
+    };
+    let least = quietest(|channels| channels)?;
+    let company = &in_use[least];
+    let is_long = LONG.contains(&company.round_trip);
+    match (may_grow, is_long) {
+        (true, true) if !company.is_busy && company.channels == 1 => Some(least),
+        (true, _) => None,
+        (false, true) => quietest(|channels| usize::MAX - channels),
+        (false, false) => Some(least),
+    }
+}
+
 /// Opens a channel; where that takes long, asks whether the line is alive.
 async fn open(reserved: Reserved, server: &HostPort) -> Result<ChannelStream, Cause> {
     let tunnel = reserved.tunnel().clone();
@@ -401,6 +417,19 @@ async fn probe(tunnel: &Tunnel) -> Pulse {
         tunnel.cut("the line went silent");
     }
     pulse
+}
+
+// === impl Company ===
+
+impl Company {
+    fn of(tunnel: &Tunnel) -> Self {
+        Self {
+            channels: tunnel.channels(),
+            is_jammed: tunnel.is_jammed(),
+            is_busy: tunnel.is_busy(),
+            round_trip: tunnel.round_trip(),
+        }
+    }
 }
 
 // === impl Wanted ===
@@ -442,6 +471,49 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn company(channels: usize, milliseconds: u64) -> Company {
+        Company {
+            channels,
+            is_jammed: false,
+            is_busy: false,
+            round_trip: Duration::from_millis(milliseconds),
+        }
+    }
+
+    #[test]
+    fn near_by_none_is_shared_before_there_can_be_no_more_and_then_the_least() {
+        let near = |channels| company(channels, 1);
+        assert_eq!(shared(&[near(1)], true), None);
+        assert_eq!(shared(&[near(2), near(1), near(3)], false), Some(1));
+        assert_eq!(shared(&[near(1), near(1)], false), Some(1));
+        assert_eq!(shared(&[], true), None);
+    }
+
+    #[test]
+    fn on_a_long_line_two_share_and_what_is_too_many_shares_one() {
+        let far = |channels| company(channels, 80);
+        assert_eq!(shared(&[far(2), far(1)], true), Some(1));
+        assert_eq!(shared(&[far(2), far(2)], true), None);
+        assert_eq!(shared(&[far(1), far(3), far(2)], false), Some(1));
+        // One that loses packets.
+        assert_eq!(shared(&[company(1, 1080)], true), None);
+    }
+
+    #[test]
+    fn nobody_joins_a_bulk_transfer_or_a_jam_who_need_not() {
+        let busy = Company {
+            is_busy: true,
+            ..company(1, 80)
+        };
+        let jammed = Company {
+            is_jammed: true,
+            ..company(1, 80)
+        };
+        assert_eq!(shared(&[busy], true), None);
+        assert_eq!(shared(&[busy, company(3, 80), jammed], false), Some(1));
+        assert_eq!(shared(&[jammed, busy], false), Some(1));
+    }
 
     #[test]
     fn idle_counts_from_the_first_check_since_it_was_used() {
