@@ -307,7 +307,7 @@ fn what_is_kept_ready_goes_where_a_log_in_would_differ() {
     desk.sandbox
         .block_on(desk.sandbox.faults().reset_users("sushi"))
         .unwrap();
-    assert_eq!(admin.connections(&role, &desk), "");
+    admin.wait_for(&role, &desk, str::is_empty);
 
     // Nothing is left after the end.
     drop(Wire::log_in(&dir, &parameters));

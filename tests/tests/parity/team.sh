@@ -22,7 +22,8 @@ heroku borealis-pg:run --app sushi --personal-user -e 'psql -XAtc "select 1" "$D
 if heroku borealis-pg:run --app sushi -e 'exit 7'; then :; else echo "ended with $?"; fi
 echo "select 'through psql' as way;" | heroku borealis-pg:psql --app sushi --binary-path "$(command -v psql)"
 
-heroku borealis-pg:tunnel --app sushi --write-access --port "$PORT" > tunnel.txt 2>&1 &
+: > tunnel.txt
+heroku borealis-pg:tunnel --app sushi --write-access --port "$PORT" >> tunnel.txt 2>&1 &
 tunnel=$!
 until grep -q 'URL: ' tunnel.txt; do :; done
 psql -XAtc "select 'through the tunnel'" "$(sed -n 's/^ *URL: //p' tunnel.txt)"
