@@ -130,6 +130,17 @@ impl Daemon {
         resident(self.pid())
     }
 
+    /// Pages that it was given so far (proc(5), `minflt`).
+    pub fn page_faults(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
+        // The name, in parentheses, may hold blanks.
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+        let faults = fields.and_then(|fields| fields.split_whitespace().nth(7));
+        faults
+            .and_then(|faults| faults.parse().ok())
+            .expect("a number")
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.socket

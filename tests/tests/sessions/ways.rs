@@ -212,6 +212,26 @@ fn through_openssh() {
 }
 
 #[test]
+fn a_bulk_transfer_gives_no_memory_back_and_forth() {
+    const MIB: u64 = 64;
+    let desk = Desk::with_sshd();
+    let url = desk.open(&["sushi", "--passthrough"]);
+    let rows = format!(
+        "copy (select repeat('x', 1023) from generate_series(1, {})) to '/dev/null'",
+        MIB * 1024
+    );
+    let bulk = format!("\\{rows}");
+    // The first gets the daemon the memory that such a transfer takes.
+    desk.query(&url, &bulk);
+    let before = desk.daemon().page_faults();
+    desk.query(&url, &bulk);
+    let faults = desk.daemon().page_faults() - before;
+    // One for every packet would be 2,048; there were two to four for each.
+    assert!(faults < 2_048, "{faults} page faults");
+    desk.leave();
+}
+
+#[test]
 fn what_a_client_asks_for_reaches_the_database() {
     let desk = Desk::new();
     let url = desk.open(&["sushi"]);
