@@ -21,18 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Counters, attempt::Dialer};
 use crate::{
-    model::{Cause, HostPort},
+    model::{Cause, Generation, HostPort},
     ssh::{ChannelStream, Pulse, Reserved, Tunnel},
 };
 
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
 
-/// Where a round trip takes this long, a connection would rather share a tunnel with one other
-/// than wait the seven that one of its own takes, but not with more: sshd holds a small packet
-/// back until the one before was acknowledged, unless enough comes together to fill one (Nagle's
-/// algorithm). Those who must share therefore all share the same one. Where the first answer took
-/// longer still, the line loses packets, and all would stop for each of them.
+/// Where a round trip takes this long, those who must share a tunnel all share the same one: sshd
+/// holds a small packet back until the one before was acknowledged, unless enough comes together
+/// to fill one (Nagle's algorithm). Where the first answer took longer still, the line loses
+/// packets, and all would stop for each of them.
 const LONG: Range<Duration> = Duration::from_millis(15)..Duration::from_millis(800);
 
 /// How long tunnels are kept that nobody uses: who opened many connections at once does so again,
@@ -243,13 +242,13 @@ impl Tunnels {
 
     fn choose(&self) -> Choice<'_> {
         let mut pool = self.pool();
-        // Of the idle ones the newest key's, and of those the oldest: sshd has its memory for
-        // it, and its TCP connection knows the line.
+        // Of those that are alike the oldest: sshd has its memory for it, and its TCP connection
+        // knows the line.
         let idle = pool
             .tunnels
             .iter_mut()
             .filter(|member| member.tunnel.channels() == 0 && !member.tunnel.is_closed())
-            .min_by_key(|member| Reverse(member.tunnel.generation()));
+            .min_by_key(|member| rank(member.tunnel.generation(), member.tunnel.halvings()));
         if let Some(member) = idle {
             member.idle.end();
             return Choice::Use(member.tunnel.reserve());
@@ -264,11 +263,11 @@ impl Tunnels {
             return Choice::Nothing;
         }
         let in_use: Vec<_> = alive.iter().map(|tunnel| Company::of(tunnel)).collect();
-        let may_grow = !pool.is_full() && pool.count() < MAX_TUNNELS;
+        let others = pool.count();
+        let may_grow = !pool.is_full() && others < MAX_TUNNELS;
         if let Some(place) = shared(&in_use, may_grow) {
             return Choice::Use(alive[place].reserve());
         }
-        let others = pool.count();
         pool.wanted += 1;
         Choice::DialOwn(Wanted {
             tunnels: self,
@@ -367,9 +366,19 @@ impl Tunnels {
     }
 }
 
+/// Which idle tunnel comes first: the newest key's, and of those the one that may fill most of the
+/// line. Of downloads at once the one with the least would last longest, with the line to itself.
+fn rank(key: Generation, halvings: u32) -> impl Ord {
+    (Reverse(key), halvings)
+}
+
 /// Which tunnel a connection shares, of those in use from the oldest to the newest; `None` where
-/// it is better off with one of its own.
+/// there can be one of its own. That is worth its handshake: what will be sent on the others is
+/// not known, and behind a bulk transfer each answer would wait, for as long as both last.
 fn shared(in_use: &[Company], may_grow: bool) -> Option<usize> {
+    if may_grow {
+        return None;
+    }
     // Of those that are alike the newest: its window is smaller, and what several are sent at once
     // piles up less.
     let quietest = |rank: fn(usize) -> usize| {
@@ -379,14 +388,10 @@ fn shared(in_use: &[Company], may_grow: bool) -> Option<usize> {
         })
     };
     let least = quietest(|channels| channels)?;
-    let company = &in_use[least];
-    let is_long = LONG.contains(&company.round_trip);
-    match (may_grow, is_long) {
-        (true, true) if !company.is_busy && company.channels == 1 => Some(least),
-        (true, _) => None,
-        (false, true) => quietest(|channels| usize::MAX - channels),
-        (false, false) => Some(least),
+    if LONG.contains(&in_use[least].round_trip) {
+        return quietest(|channels| usize::MAX - channels);
     }
+    Some(least)
 }
 
 /// Opens a channel; where that takes long, asks whether the line is alive.
@@ -482,22 +487,30 @@ mod tests {
     }
 
     #[test]
-    fn near_by_none_is_shared_before_there_can_be_no_more_and_then_the_least() {
-        let near = |channels| company(channels, 1);
-        assert_eq!(shared(&[near(1)], true), None);
-        assert_eq!(shared(&[near(2), near(1), near(3)], false), Some(1));
-        assert_eq!(shared(&[near(1), near(1)], false), Some(1));
-        assert_eq!(shared(&[], true), None);
+    fn none_is_shared_before_there_can_be_no_more() {
+        for milliseconds in [1, 80, 1080] {
+            assert_eq!(shared(&[company(1, milliseconds)], true), None);
+        }
     }
 
     #[test]
-    fn on_a_long_line_two_share_and_what_is_too_many_shares_one() {
+    fn of_idle_ones_the_newest_keys_comes_first_and_then_what_fills_most_of_the_line() {
+        let ranks = [(2, 0), (2, 1), (2, 2), (1, 0)];
+        let in_order = ranks.map(|(key, halvings)| rank(Generation(key), halvings));
+        assert!(in_order.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn near_by_the_least_is_shared_and_on_a_long_line_the_most() {
+        let near = |channels| company(channels, 1);
+        assert_eq!(shared(&[near(2), near(1), near(3)], false), Some(1));
+        assert_eq!(shared(&[near(1), near(1)], false), Some(1));
         let far = |channels| company(channels, 80);
-        assert_eq!(shared(&[far(2), far(1)], true), Some(1));
-        assert_eq!(shared(&[far(2), far(2)], true), None);
         assert_eq!(shared(&[far(1), far(3), far(2)], false), Some(1));
-        // One that loses packets.
-        assert_eq!(shared(&[company(1, 1080)], true), None);
+        // Those that lose packets.
+        let lossy = |channels| company(channels, 1080);
+        assert_eq!(shared(&[lossy(2), lossy(1)], false), Some(1));
+        assert_eq!(shared(&[], false), None);
     }
 
     #[test]
@@ -510,7 +523,6 @@ mod tests {
             is_jammed: true,
             ..company(1, 80)
         };
-        assert_eq!(shared(&[busy], true), None);
         assert_eq!(shared(&[busy, company(3, 80), jammed], false), Some(1));
         assert_eq!(shared(&[jammed, busy], false), Some(1));
     }

@@ -28,6 +28,15 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
+/// What decides how much the server may send at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit {
+    /// How long the server took to answer when the connection was begun.
+    pub(super) round_trip: Duration,
+    /// How often the window was halved from what fills the line alone.
+    pub(super) halvings: u32,
+}
+
 /// Limit for TCP and for the SSH handshake with log-in, each. sshd's own limit for a
 /// log-in is 120 s; a user waits less.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
@@ -79,7 +88,8 @@ pub async fn dial(
 
     let (socket, round_trip) = connect(bastion, keepalive).await?;
     let (line, gauge) = Line::new(socket);
-    let config = Arc::new(config(&host_key, keepalive, window(round_trip, others)));
+    let fit = Fit::new(round_trip, others);
+    let config = Arc::new(config(&host_key, keepalive, fit.window()));
     let closed = CancellationToken::new();
     let loss = Loss::default();
     let handler = Handler {
@@ -111,7 +121,7 @@ pub async fn dial(
             closed,
             loss,
             gauge,
-            round_trip,
+            fit,
         )),
         Ok(Ok((_, AuthResult::Failure { .. }))) => Err(Cause::BastionRefusedKey {
             bastion: bastion.clone(),
@@ -154,23 +164,6 @@ async fn connect(bastion: &HostPort, keepalive: Keepalive) -> Result<(TcpStream,
         tracing::debug!(%error, "TCP_USER_TIMEOUT is not available");
     }
     Ok((socket, round_trip))
-}
-
-/// What the server may send on a channel before it hears that it may send more: a download
-/// gets at most this much for each round trip.
-///
-/// More than the line takes is dear: sshd fetches all of it from the database at once, into a
-/// buffer that it copies to make room for every 32 KiB (OpenSSH 9.2, `channels.c`,
-/// `sshbuf.c`). For 16 MiB that comes to 4 GiB, and three seconds of its processor. So a
-/// tunnel may fill the line alone, and so may the one that stands ready beside it; what
-/// comes after those shares it with `others`.
-fn window(round_trip: Duration, others: usize) -> u32 {
-    let milliseconds = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
-    let whole = WINDOW_FOR_MILLISECOND
-        .saturating_mul(milliseconds)
-        .min(MOST_WINDOW);
-    let halvings = others.max(1).ilog2();
-    whole.checked_shr(halvings).unwrap_or(0).max(LEAST_WINDOW)
 }
 
 fn config(host_key: &HostKey, keepalive: Keepalive, window: u32) -> client::Config {
@@ -299,19 +292,50 @@ impl client::Handler for Handler {
     }
 }
 
+// === impl Fit ===
+
+impl Fit {
+    /// A tunnel may fill the line alone, and so may the one that stands ready beside it; what
+    /// comes after those shares it with `others`.
+    fn new(round_trip: Duration, others: usize) -> Self {
+        Self {
+            round_trip,
+            halvings: others.max(1).ilog2(),
+        }
+    }
+
+    /// What the server may send on a channel before it hears that it may send more: a download
+    /// gets at most this much for each round trip.
+    ///
+    /// More than the line takes is dear: sshd fetches all of it from the database at once, into a
+    /// buffer that it copies to make room for every 32 KiB (OpenSSH 9.2, `channels.c`,
+    /// `sshbuf.c`). For 16 MiB that comes to 4 GiB, and three seconds of its processor.
+    fn window(self) -> u32 {
+        let milliseconds = u32::try_from(self.round_trip.as_millis()).unwrap_or(u32::MAX);
+        let whole = WINDOW_FOR_MILLISECOND
+            .saturating_mul(milliseconds)
+            .min(MOST_WINDOW);
+        whole
+            .checked_shr(self.halvings)
+            .unwrap_or(0)
+            .max(LEAST_WINDOW)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_window_fits_the_line() {
-        let alone = |ms| window(Duration::from_millis(ms), 0) / 1024;
+        let window = |ms, others| Fit::new(Duration::from_millis(ms), others).window() / 1024;
+        let alone = |ms| window(ms, 0);
         assert_eq!(alone(0), 2048);
         assert_eq!(alone(20), 4000);
         assert_eq!(alone(80), 16_000);
         assert_eq!(alone(1000), 16 * 1024);
         assert_eq!(alone(u64::MAX), 16 * 1024);
-        let with_others = |others| window(Duration::from_millis(80), others) / 1024;
+        let with_others = |others| window(80, others);
         assert_eq!(
             [1, 2, 3, 4, 7, 8].map(with_others),
             [16_000, 8000, 8000, 4000, 4000, 2048]

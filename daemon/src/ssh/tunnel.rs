@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backlog::Budget,
     channel::{ChannelStream, Inbox},
-    dial::Handler,
+    dial::{Fit, Handler},
     line::Gauge,
 };
 use crate::model::{Cause, Generation, HostPort};
@@ -36,7 +36,7 @@ struct Inner {
     closed: CancellationToken,
     loss: Loss,
     gauge: Gauge,
-    round_trip: Duration,
+    fit: Fit,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
     budget: Arc<Budget>,
 }
@@ -133,7 +133,7 @@ impl Tunnel {
         closed: CancellationToken,
         loss: Loss,
         gauge: Gauge,
-        round_trip: Duration,
+        fit: Fit,
     ) -> Self {
         Self(Arc::new(Inner {
             handle,
@@ -142,7 +142,7 @@ impl Tunnel {
             closed,
             loss,
             gauge,
-            round_trip,
+            fit,
             inboxes: Mutex::default(),
             budget: Budget::new(SPILL),
         }))
@@ -270,7 +270,12 @@ impl Tunnel {
 
     /// How long the bastion took to answer when the connection was begun.
     pub fn round_trip(&self) -> Duration {
-        self.0.round_trip
+        self.0.fit.round_trip
+    }
+
+    /// How often its window was halved from what fills the line alone.
+    pub fn halvings(&self) -> u32 {
+        self.0.fit.halvings
     }
 
     /// Whether much has come or gone in the last moment: who shares it waits in a queue.
