@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     line::Line,
+    shuttle::CONGESTION_CONTROL,
+    targets,
     ways::{REFERENCE, TLS_REFERENCE},
     workload::{Better, Figure},
 };
@@ -13,11 +15,11 @@ use super::{
 /// The samples of one workload over one way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    line: Line,
-    workload: String,
-    unit: String,
-    better: Better,
-    way: String,
+    pub(crate) line: Line,
+    pub(crate) workload: String,
+    pub(crate) unit: String,
+    pub(crate) better: Better,
+    pub(crate) way: String,
     samples: Vec<f64>,
 }
 
@@ -46,7 +48,8 @@ impl Measured {
         ["managed", "passthrough, TLS"].contains(&self.way.as_str())
     }
 
-    fn median(&self) -> Option<f64> {
+    /// The middle one of the samples, or the greater of the two there.
+    pub(crate) fn median(&self) -> Option<f64> {
         self.samples.get(self.samples.len() / 2).copied()
     }
 }
@@ -80,7 +83,7 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     let mut text = String::from("# Measured against `ssh -L`\n\n");
     let _ = writeln!(
         text,
-        "Made by `make bench` (`{}`); medians of the runs, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same runs; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s, no limit to its queue, socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
+        "Made by `make bench` (`{}`); medians of the runs, with the least and the most in parentheses. The first ratio is to `{REFERENCE}` at its defaults without TLS to the database, in the same runs; the second, for what has TLS within SSH, to `{TLS_REFERENCE}`, whose client does the same.\n\nLines with a delay are network namespaces with two TUN devices and a carrier between them (1 Gbit/s without a limit to its queue where nothing else is said, else room for 1,000 packets as in `netem`; socket buffers of up to 64 MiB); bastion, database and provider (HTTP without TLS) are at the far end.\n",
         command
     );
     for (what, program, args) in [
@@ -92,9 +95,12 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let _ = writeln!(text, "- Processors: {cores}, {}", processor());
-    let control = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
-    let control = control.unwrap_or_else(|_| "?".into());
-    let _ = writeln!(text, "- TCP's congestion control: {}", control.trim());
+    let _ = writeln!(text, "- TCP's congestion control: {CONGESTION_CONTROL}");
+    let _ = write!(
+        text,
+        "\n## What was asked\n\nRatios to `ssh -L` (medians), and figures; what is as asked is in bold type. \"direct\" is what forwarding that costs nothing would give.\n\n{}",
+        targets::table(all)
+    );
     let mut lines: Vec<Line> = Vec::new();
     for measured in all {
         if !lines.contains(&measured.line) {
@@ -102,13 +108,10 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
         }
     }
     for line in lines {
-        let title = match line {
-            Line::LOOPBACK => "Loopback".to_owned(),
-            Line { round_trip, loss } => format!("{round_trip} ms round trip, {loss} % loss"),
-        };
         let _ = writeln!(
             text,
-            "\n## {title}\n\n| workload | way | median | ratio | with TLS |\n|---|---|---|---|---|"
+            "\n## {}\n\n| workload | way | median | ratio | with TLS |\n|---|---|---|---|---|",
+            line.title()
         );
         for measured in all.iter().filter(|measured| measured.line == line) {
             let Some(median) = measured.median() else {
@@ -143,7 +146,8 @@ pub(crate) fn write(file: &Path, command: &str, all: &[Measured]) {
     println!("{}", file.display());
 }
 
-fn reference(all: &[Measured], of: &Measured, way: &str) -> Option<f64> {
+/// What another way gave for the same.
+pub(crate) fn reference(all: &[Measured], of: &Measured, way: &str) -> Option<f64> {
     all.iter()
         .find(|other| other.line == of.line && other.workload == of.workload && other.way == way)?
         .median()
@@ -167,10 +171,7 @@ fn plot(all: &[Measured]) -> String {
                 return None;
             }
             Some((
-                format!(
-                    "{} ms, {} %: {}",
-                    measured.line.round_trip, measured.line.loss, measured.workload
-                ),
+                format!("{}: {}", measured.line.title(), measured.workload),
                 gain,
             ))
         })

@@ -10,7 +10,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::AsFd as _,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, TrySendError},
     thread,
     time::{Duration, Instant},
 };
@@ -26,10 +26,15 @@ const HERE: Ipv4Addr = Ipv4Addr::new(127, 99, 0, 1);
 /// The far end's.
 pub(crate) const THERE: Ipv4Addr = Ipv4Addr::new(127, 99, 0, 2);
 
-/// Bytes a second: 1 Gbit/s.
-const RATE: f64 = 125e6;
 /// An offloaded packet with its header in front.
 const PACKET: usize = 66 * 1024;
+/// Packets under way and waiting, before further ones are lost: `netem`'s own limit, where a
+/// line is so narrow that it matters.
+const NARROW_QUEUE: usize = 1000;
+/// More than any connection may have under way.
+const QUEUE: usize = 1 << 16;
+/// What Linux takes unless told otherwise, and so most bastions.
+pub(crate) const CONGESTION_CONTROL: &str = "cubic";
 
 /// Such a line. Dropping it ends the far namespace.
 pub(crate) struct Shuttle {
@@ -115,6 +120,8 @@ pub(crate) fn bring_up() {
     ip(&["address", "add", "127.0.0.1/32", "dev", "lo"]);
     // Which the kernel has added by itself.
     ip(&["address", "del", "127.0.0.1/8", "dev", "lo"]);
+    let setting = "/proc/sys/net/ipv4/tcp_congestion_control";
+    fs::write(setting, CONGESTION_CONTROL).expect("a setting");
 }
 
 /// The threads that carry packets live as long as the process.
@@ -123,13 +130,13 @@ fn share(device: SyncDevice) -> &'static SyncDevice {
 }
 
 fn device(line: Line, address: Ipv4Addr) -> SyncDevice {
-    // Where packets are lost they must be as long as a network's. Else they may be the
+    // Where packets are lost, or wait, they must be as long as a network's. Else they may be the
     // kernel's own long ones: their checksums and lengths stay as they are, and so many
     // fewer pass that the carrying costs little beside what is measured.
     let device = DeviceBuilder::new()
         .name("bench")
         .mtu(1500)
-        .offload(line.loss == 0)
+        .offload(line.loss == 0 && !line.is_narrow())
         .build_sync()
         .expect("a TUN device, as root");
     fs::write("/proc/sys/net/ipv4/conf/bench/route_localnet", "1").expect("a setting");
@@ -152,7 +159,13 @@ fn ip(args: &[&str]) {
 /// and arrives half a round trip later.
 fn carry(line: Line, from: &'static SyncDevice, to: &'static SyncDevice) {
     let delay = Duration::from_micros(u64::from(line.round_trip) * 500);
-    let (sender, receiver) = mpsc::channel::<(Instant, Box<[u8]>)>();
+    let bytes_a_second = f64::from(line.rate) * 1e6 / 8.0;
+    let queue = if line.is_narrow() {
+        NARROW_QUEUE
+    } else {
+        QUEUE
+    };
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Box<[u8]>)>(queue);
     thread::spawn(move || {
         let mut packet = vec![0; PACKET];
         let mut free_at = Instant::now();
@@ -160,13 +173,12 @@ fn carry(line: Line, from: &'static SyncDevice, to: &'static SyncDevice) {
             if rand::rng().random_ratio(line.loss, 100) {
                 continue;
             }
-            let sent_in = Duration::from_secs_f64(length as f64 / RATE);
-            free_at = free_at.max(Instant::now()) + sent_in;
-            if sender
-                .send((free_at + delay, packet[..length].into()))
-                .is_err()
-            {
-                return;
+            let sent_in = Duration::from_secs_f64(length as f64 / bytes_a_second);
+            let free_then = free_at.max(Instant::now()) + sent_in;
+            match sender.try_send((free_then + delay, packet[..length].into())) {
+                Ok(()) => free_at = free_then,
+                Err(TrySendError::Full(_)) => (),
+                Err(TrySendError::Disconnected(_)) => return,
             }
         }
     });

@@ -7,6 +7,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
@@ -56,7 +61,7 @@ enum Kind {
     PingPong { rounds: usize },
     /// The same beside a bulk transfer.
     Beside { mib: u32, rounds: usize },
-    /// Connections at once, each until its first row.
+    /// Connections at once, each until its first row; then as many again, with what is kept ready.
     Together { connections: usize },
     /// One connection after another, each until its first row: what is kept ready serves the
     /// first, and not the one that comes at once behind it.
@@ -69,17 +74,23 @@ enum Direction {
     In,
 }
 
+/// PostgreSQL's protocol, "SSLRequest": the length, and the code 80877103.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
 /// Connections that are made side by side.
 const AT_ONCE: usize = 16;
 
 pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
-    // What is slow is measured with less; where packets are lost TCP itself is the limit.
-    let mib = match (line.round_trip, line.loss) {
-        (0, _) => bulk,
-        (_, 0) => bulk / 4,
-        _ => bulk / 64,
-    }
-    .max(1);
+    // What is slow is measured with less: sshd's window is the limit of an upload over a long
+    // line, and TCP itself where packets are lost.
+    let mib = |direction| {
+        let part = match (line.round_trip, line.loss, direction) {
+            (0, _, _) | (_, 0, Direction::Out) => 1,
+            (_, 0, Direction::In) => 4,
+            _ => 256,
+        };
+        (bulk / part).max(1)
+    };
     let rounds = if line.round_trip == 0 { 3000 } else { 100 };
     let beside = if line.round_trip == 0 { 400 } else { 100 };
     // Over 80 ms a connection with its log-in and query takes most of a second.
@@ -126,7 +137,7 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
                 kind: Kind::Copy {
                     direction,
                     connections,
-                    mib,
+                    mib: mib(direction),
                 },
             });
         }
@@ -142,20 +153,24 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
         figures: percentiles("select 1 beside copy out").into(),
         kind: Kind::Beside {
             // Lasts longer than the queries, whichever way is the fastest.
-            mib: (mib * 4).max(2048),
+            mib: (bulk * 4).max(2048),
             rounds: beside,
         },
     });
     all.push(Workload {
-        figures: ["first", "last"]
-            .map(|word| {
-                figure(
-                    format!("16 connections at once, {word} row"),
-                    "ms",
-                    Better::Less,
-                )
-            })
-            .into(),
+        figures: [
+            ", first row",
+            ", last row",
+            " again, first row",
+            " again, last row",
+            " again, first byte",
+            " again, last one's first byte",
+        ]
+        .map(|word| {
+            let name = format!("16 connections at once{word}");
+            figure(name, "ms", Better::Less)
+        })
+        .into(),
         kind: Kind::Together { connections: 16 },
     });
     all.push(Workload {
@@ -164,6 +179,9 @@ pub(crate) fn all(line: Line, seconds: u32, bulk: u32) -> Vec<Workload> {
             .into(),
         kind: Kind::FirstRow,
     });
+    if line.is_narrow() {
+        all.retain(|workload| matches!(workload.kind, Kind::PingPong { .. } | Kind::Beside { .. }));
+    }
     all
 }
 
@@ -221,7 +239,18 @@ impl Workload {
                 assert!(in_time, "the bulk transfer ended before what is beside it");
                 figures
             }
-            Kind::Together { connections } => sandbox.block_on(together(way, connections)),
+            Kind::Together { connections } => {
+                let rows = || sandbox.block_on(together(connections, |at| first_row(way, at)));
+                let mut figures = rows();
+                world.await_ready(way);
+                figures.extend(rows());
+                figures.extend(match way.session {
+                    // Its first byte is the daemon's own answer.
+                    Some(_) => vec![None; 2],
+                    None => sandbox.block_on(together(connections, |at| first_byte(way, at))),
+                });
+                figures
+            }
             Kind::FirstRow => {
                 // What is kept ready is for whoever came before.
                 sandbox.block_on(first_row(way, Instant::now()));
@@ -350,10 +379,25 @@ async fn first_row(way: &Way, began: Instant) -> Duration {
     began.elapsed()
 }
 
-async fn together(way: &Way, connections: usize) -> Vec<Option<f64>> {
+/// Asks the database whether it does TLS, which is what it answers first, in a byte.
+async fn first_byte(way: &Way, began: Instant) -> Duration {
+    let config: tokio_postgres::Config = way.url.parse().unwrap();
+    let (Host::Tcp(host), port) = (&config.get_hosts()[0], config.get_ports()[0]) else {
+        panic!("{} is no address", way.name);
+    };
+    let mut stream = TcpStream::connect((host.as_str(), port)).await.unwrap();
+    stream.write_all(&SSL_REQUEST).await.unwrap();
+    stream.read_u8().await.unwrap();
+    began.elapsed()
+}
+
+/// The first's time and the last's, of `one` made so often at once.
+async fn together<F: Future<Output = Duration>>(
+    connections: usize,
+    one: impl Fn(Instant) -> F,
+) -> Vec<Option<f64>> {
     let began = Instant::now();
-    let all = (0..connections).map(|_| first_row(way, began));
-    let times = join_all(all).await;
+    let times = join_all((0..connections).map(|_| one(began))).await;
     vec![
         times.iter().min().copied().and_then(milliseconds),
         times.iter().max().copied().and_then(milliseconds),
