@@ -16,11 +16,12 @@ demo: setup ## See it work: a query through a real SSH tunnel into a real Postgr
 sandbox: setup ## A shell with the sandbox and a daemon running, to play with
 	@tests/scripts/sandbox
 
-# The end-to-end tests run the binaries, which `cargo test` alone would not build.
+# The end-to-end tests run the binaries, which `cargo test` alone would not build. Built with
+# the tests, which have some crates do more, those crates are compiled once and not twice.
 test: ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
 	@tests/scripts/setup test
 	@tests/scripts/drivers
-	cargo build --workspace --bins
+	cargo build --workspace --bins --tests
 	cargo test --workspace
 
 bench: setup ## Compare with ssh -L, over lines with and without delay (as root; takes long)
