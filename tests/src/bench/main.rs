@@ -75,6 +75,10 @@ fn main() -> ExitCode {
         });
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = shuttle::check_congestion_control() {
+        eprintln!("borealis-bench: {error}");
+        return ExitCode::FAILURE;
+    }
     let lines = |run| match args.line.as_slice() {
         [] if run == 1 => Line::ALL.to_vec(),
         [] => Line::MAIN.to_vec(),

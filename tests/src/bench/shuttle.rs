@@ -113,6 +113,22 @@ impl Drop for Shuttle {
 /// and not the line, would be the limit.
 const SOCKET_BUFFERS: &str = "4096 131072 67108864";
 
+/// Whether a network namespace may have the congestion control that is measured with; else what
+/// to do. Where the system has another one, that is all that namespaces may have besides "reno".
+pub(crate) fn check_congestion_control() -> Result<(), String> {
+    let setting = "net.ipv4.tcp_allowed_congestion_control";
+    let allowed = fs::read_to_string(format!("/proc/sys/{}", setting.replace('.', "/")));
+    // In a namespace there is no such file.
+    let Ok(allowed) = allowed else { return Ok(()) };
+    let allowed = allowed.trim();
+    if allowed.split(' ').any(|one| one == CONGESTION_CONTROL) {
+        return Ok(());
+    }
+    Err(format!(
+        "this system lets a network namespace have {allowed}, and not {CONGESTION_CONTROL}, with which is measured; as root run:\n  sysctl -w {setting}='{allowed} {CONGESTION_CONTROL}'"
+    ))
+}
+
 /// A new network namespace has no interface that is up. Of loopback's addresses it gets one:
 /// others may be elsewhere.
 pub(crate) fn bring_up() {
