@@ -80,14 +80,23 @@ impl Provider {
             .env("TERM", "dumb")
             .spawn()
             .unwrap();
-        user.write_all(typed.as_bytes()).unwrap();
-        let status = child.wait().await.unwrap();
+        let typed = typed.to_owned();
         let shown = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::new();
-            // Ends with an error once nobody has the terminal open.
+            let mut part = [0; 1024];
+            // What is typed before the question's end is echoed into the midst of it. An error
+            // means that nobody has the terminal open.
+            while !bytes.ends_with(b": ") {
+                match user.read(&mut part) {
+                    Ok(length) if length > 0 => bytes.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            user.write_all(typed.as_bytes()).unwrap();
             let _ = user.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         });
+        let status = child.wait().await.unwrap();
         (status.code(), shown.await.unwrap())
     }
 
