@@ -13,14 +13,14 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{PATIENCE, TestMachine},
     sandbox::{Action, BastionAction, Fault, Options, PostgresAction},
 };
 use serde_json::Value;
 
 /// The doctor's checks and exit code.
-fn doctor(desk: &Desk, args: &[&str]) -> (Vec<Value>, Option<i32>) {
-    let ran = desk.ctl(&[&["doctor", "-f", "json"], args].concat());
+fn doctor(machine: &TestMachine, args: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let ran = machine.ctl(&[&["doctor", "-f", "json"], args].concat());
     let checks = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
     (checks, ran.code)
 }
@@ -62,10 +62,10 @@ const LAYERS: [&str; 11] = [
 
 #[test]
 fn everything_is_as_it_should_be() {
-    let desk = Desk::new();
-    desk.open(&["sushi"]);
-    let issued = desk.sandbox.stats();
-    let (checks, code) = doctor(&desk, &[]);
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let issued = machine.sandbox.stats();
+    let (checks, code) = doctor(&machine, &[]);
     for id in [
         "daemon",
         "versions",
@@ -87,7 +87,7 @@ fn everything_is_as_it_should_be() {
         );
     }
     assert_eq!(code, Some(0));
-    let (checks, code) = doctor(&desk, &["ramen::BOREALIS_PG_NAVY"]);
+    let (checks, code) = doctor(&machine, &["ramen::BOREALIS_PG_NAVY"]);
     assert_check(
         &checks,
         "ramen::BOREALIS_PG_NAVY",
@@ -102,37 +102,37 @@ fn everything_is_as_it_should_be() {
         |stats: &borealis_tests::sandbox::Stats| stats.addons["borealis-pg-hex-12345"].clone();
     assert_eq!(
         format!("{:?}", asked(&issued)),
-        format!("{:?}", asked(&desk.sandbox.stats()))
+        format!("{:?}", asked(&machine.sandbox.stats()))
     );
-    let text = desk.ctl_ok(&["doctor"]);
+    let text = machine.ctl_ok(&["doctor"]);
     assert!(text.ends_with("Everything is as it should be."), "{text}");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn without_a_daemon_what_can_be_checked_is() {
-    let desk = Desk::without_daemon(Options::default());
-    desk.write_config("port_rnage = \"15432-15531\"\n");
-    let (checks, code) = doctor(&desk, &[]);
+    let machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("port_rnage = \"15432-15531\"\n");
+    let (checks, code) = doctor(&machine, &[]);
     assert_eq!(code, Some(1));
     assert_check(&checks, "", "daemon", "fail", "not running");
     assert_check(&checks, "", "config", "fail", "port_rnage");
     assert_check(&checks, "", "config", "fail", "config.toml:1");
-    let ran = desk
-        .run(desk.binary("borealisd"))
+    let ran = machine
+        .run(machine.binary("borealisd"))
         .args(&["--check-config"])
         .outcome();
     ran.expect_failure(2, &["port_rnage"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_config_and_a_token_that_went_wrong_meanwhile() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.unset("HEROKU_API_KEY");
-    desk.start_daemon();
-    desk.write_config("max_connections = \"many\"\n");
-    let (checks, code) = doctor(&desk, &["sushi"]);
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.unset("HEROKU_API_KEY");
+    machine.start_daemon();
+    machine.write_config("max_connections = \"many\"\n");
+    let (checks, code) = doctor(&machine, &["sushi"]);
     assert_eq!(code, Some(1));
     assert_check(&checks, "", "config", "fail", "max_connections");
     assert_check(
@@ -151,9 +151,9 @@ fn a_config_and_a_token_that_went_wrong_meanwhile() {
         "skipped",
         "the add-on is not known",
     );
-    let token = desk.sandbox.token();
-    let ran = desk
-        .run(desk.binary("borealisctl"))
+    let token = machine.sandbox.token();
+    let ran = machine
+        .run(machine.binary("borealisctl"))
         .args(&["doctor", "-f", "json"])
         .env("HEROKU_API_KEY", &token)
         .outcome();
@@ -166,18 +166,18 @@ fn a_config_and_a_token_that_went_wrong_meanwhile() {
         "set in this shell, but not in borealisd's",
     );
     assert!(!ran.stdout.contains(&token));
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn each_layer_of_the_way() {
-    let desk = Desk::new();
-    desk.open(&["sushi"]);
-    let faults = desk.sandbox.faults();
-    let bastion = |action| desk.sandbox.block_on(faults.bastion(action)).unwrap();
-    let postgres = |action| desk.sandbox.block_on(faults.postgres(action)).unwrap();
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let faults = machine.sandbox.faults();
+    let bastion = |action| machine.sandbox.block_on(faults.bastion(action)).unwrap();
+    let postgres = |action| machine.sandbox.block_on(faults.postgres(action)).unwrap();
     let expect = |id: &str, words: &str| {
-        let (checks, code) = doctor(&desk, &["sushi"]);
+        let (checks, code) = doctor(&machine, &["sushi"]);
         assert_eq!(code, Some(1), "{checks:#?}");
         assert_check(&checks, "sushi", id, "fail", words);
         let failed = LAYERS.iter().position(|layer| *layer == id).unwrap();
@@ -204,23 +204,23 @@ fn each_layer_of_the_way() {
     postgres(PostgresAction::Start);
 
     let heroku = faults.add(Fault::on("/account", Action::Drop));
-    let (checks, _) = doctor(&desk, &[]);
+    let (checks, _) = doctor(&machine, &[]);
     assert_check(&checks, "", "heroku-api", "fail", "Heroku API");
     assert!(faults.remove(heroku));
-    let (checks, _) = doctor(&desk, &["wasabi"]);
+    let (checks, _) = doctor(&machine, &["wasabi"]);
     assert_check(&checks, "wasabi", "credentials", "fail", "revoked");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_port_that_is_somebody_else_s() {
-    let mut desk = Desk::new();
-    let opened = desk.json(&["open", "sushi"]);
+    let mut machine = TestMachine::new();
+    let opened = machine.json(&["open", "sushi"]);
     let port = u16::try_from(opened["port"].as_u64().unwrap()).unwrap();
-    assert_eq!(desk.stop_daemon(), Some(0));
+    assert_eq!(machine.stop_daemon(), Some(0));
     let _holder = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    desk.start_daemon();
-    let (checks, code) = doctor(&desk, &[]);
+    machine.start_daemon();
+    let (checks, code) = doctor(&machine, &[]);
     assert_eq!(code, Some(1));
     assert_check(
         &checks,
@@ -229,10 +229,10 @@ fn a_port_that_is_somebody_else_s() {
         "fail",
         &format!("port {port} is in use by doctor"),
     );
-    let events = desk.json(&["events", "sushi"]);
+    let events = machine.json(&["events", "sushi"]);
     let kinds: Vec<_> = kinds(&events);
     assert!(kinds.contains(&"port-taken"), "{events}");
-    desk.leave();
+    machine.leave();
 }
 
 fn kinds(events: &Value) -> Vec<&str> {
@@ -244,9 +244,9 @@ fn kinds(events: &Value) -> Vec<&str> {
 
 #[test]
 fn events_tell_what_happened() {
-    let desk = Desk::new();
-    let mut following = desk
-        .run(desk.binary("borealisctl"))
+    let machine = TestMachine::new();
+    let mut following = machine
+        .run(machine.binary("borealisctl"))
         .args(&["events", "--follow", "-f", "json"])
         .start();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
@@ -259,34 +259,34 @@ fn events_tell_what_happened() {
         }
     };
     assert_eq!(until("daemon-started")["session"], Value::Null);
-    desk.ctl(&["open", "nope"]).expect_failure(5, &[]);
+    machine.ctl(&["open", "nope"]).expect_failure(5, &[]);
     assert_eq!(until("request-refused")["code"], "target-not-found");
-    desk.open(&["sushi"]);
+    machine.open(&["sushi"]);
     until("session-opened");
     assert_eq!(until("session-up")["session"], "sushi");
-    desk.ctl_ok(&["rotate", "sushi"]);
+    machine.ctl_ok(&["rotate", "sushi"]);
     assert!(
         until("credential-rotated")["message"]
             .as_str()
             .unwrap()
             .contains("generation 2")
     );
-    let cut = desk.sandbox.faults().bastion(BastionAction::Cut);
-    desk.sandbox.block_on(cut).unwrap();
+    let cut = machine.sandbox.faults().bastion(BastionAction::Cut);
+    machine.sandbox.block_on(cut).unwrap();
     assert_eq!(until("tunnel-lost")["code"], "tunnel-lost");
     until("session-up");
-    desk.write_config("nonsense = 1\n");
-    desk.ctl(&["reload"]).expect_failure(1, &["nonsense"]);
+    machine.write_config("nonsense = 1\n");
+    machine.ctl(&["reload"]).expect_failure(1, &["nonsense"]);
     assert_eq!(until("config-refused")["code"], "config-invalid");
-    desk.write_config("");
-    desk.ctl_ok(&["reload"]);
+    machine.write_config("");
+    machine.ctl_ok(&["reload"]);
     until("reloaded");
-    desk.ctl_ok(&["close", "sushi"]);
+    machine.ctl_ok(&["close", "sushi"]);
     assert_eq!(until("session-closed")["session"], "sushi");
     following.kill().unwrap();
     following.wait().unwrap();
 
-    let events = desk.json(&["events"]);
+    let events = machine.json(&["events"]);
     let numbers: Vec<_> = events
         .as_array()
         .unwrap()
@@ -294,10 +294,10 @@ fn events_tell_what_happened() {
         .map(|event| event["sequence"].as_u64().unwrap())
         .collect();
     assert!(numbers.is_sorted() && numbers[0] == 1, "{numbers:?}");
-    let of_sushi = desk.json(&["events", "sushi"]);
+    let of_sushi = machine.json(&["events", "sushi"]);
     assert_eq!(kinds(&of_sushi).first(), Some(&"session-opened"));
-    assert!(desk.ctl_ok(&["events"]).contains("sushi  closed"));
-    desk.leave();
+    assert!(machine.ctl_ok(&["events"]).contains("sushi  closed"));
+    machine.leave();
 }
 
 /// The value of the sample that begins like this.
@@ -312,11 +312,11 @@ fn sample(text: &str, name: &str) -> u64 {
 
 #[test]
 fn metrics_count() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
-    assert_eq!(desk.query(&url, "select 1"), "1");
-    desk.ctl_ok(&["rotate", "sushi"]);
-    let text = desk.ctl_ok(&["metrics"]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    assert_eq!(machine.query(&url, "select 1"), "1");
+    machine.ctl_ok(&["rotate", "sushi"]);
+    let text = machine.ctl_ok(&["metrics"]);
     for (name, value) in [
         ("borealis_sessions{state=\"up\"}", 1),
         ("borealis_session_up{session=\"sushi\"}", 1),
@@ -345,27 +345,27 @@ fn metrics_count() {
             "borealis_provider_calls_total{api=\"heroku\",status=\"201\"}"
         ) >= 1
     );
-    for secret in desk.sandbox.secrets() {
+    for secret in machine.sandbox.secrets() {
         assert!(
             !text.contains(&secret.value),
             "a {} is in the metrics",
             secret.kind
         );
     }
-    let json = desk.json(&["metrics"]);
+    let json = machine.json(&["metrics"]);
     assert!(json.as_array().unwrap().len() > 20);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn metrics_are_served_where_the_config_says() {
-    let mut desk = Desk::without_daemon(Options::default());
+    let mut machine = TestMachine::without_daemon(Options::default());
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    desk.write_config(&format!("metrics_listen = \"{free}\"\n"));
-    desk.start_daemon();
+    machine.write_config(&format!("metrics_listen = \"{free}\"\n"));
+    machine.start_daemon();
     let began = Instant::now();
     let mut stream = loop {
         match TcpStream::connect(free) {
@@ -380,11 +380,11 @@ fn metrics_are_served_where_the_config_says() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(sample(&answer, "borealis_sessions{state=\"up\"}"), 0);
-    desk.write_config("");
-    desk.ctl_ok(&["reload"]);
+    machine.write_config("");
+    machine.ctl_ok(&["reload"]);
     let began = Instant::now();
     while TcpStream::connect(free).is_ok() {
         assert!(began.elapsed() < PATIENCE, "it is still served");
     }
-    desk.leave();
+    machine.leave();
 }

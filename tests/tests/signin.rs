@@ -16,29 +16,30 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, Outcome},
+    harness::{Outcome, TestMachine},
     sandbox::{Action, Fault, Options},
 };
 use serde_json::{Value, json};
 
-/// A desk whose daemon has no token yet; and the token.
-fn desk() -> (Desk, String) {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.unset("HEROKU_API_KEY");
-    let token = desk.sandbox.token();
-    (desk, token)
+/// A machine whose daemon has no token yet; and the token.
+fn machine() -> (TestMachine, String) {
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.unset("HEROKU_API_KEY");
+    let token = machine.sandbox.token();
+    (machine, token)
 }
 
-fn log_in(desk: &Desk, token: &str, flags: &[&str]) -> Outcome {
-    desk.run(desk.binary("borealisctl"))
+fn log_in(machine: &TestMachine, token: &str, flags: &[&str]) -> Outcome {
+    machine
+        .run(machine.binary("borealisctl"))
         .args(&[&["login", "--token-stdin"], flags].concat())
         .input(token)
         .outcome()
 }
 
 /// Whose token is used, by which place; and the places with a token that aren't used.
-fn who(desk: &Desk) -> (Value, Value, Vec<String>) {
-    let who = desk.json(&["whoami"]);
+fn who(machine: &TestMachine) -> (Value, Value, Vec<String>) {
+    let who = machine.json(&["whoami"]);
     let shadowed = who["places"]
         .as_array()
         .unwrap()
@@ -49,71 +50,78 @@ fn who(desk: &Desk) -> (Value, Value, Vec<String>) {
     (who["account"].clone(), who["source"].clone(), shadowed)
 }
 
-fn write_netrc(desk: &Desk, text: &str, mode: u32) {
-    let file = desk.path(".netrc");
+fn write_netrc(machine: &TestMachine, text: &str, mode: u32) {
+    let file = machine.path(".netrc");
     fs::write(&file, text).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
 fn login_brings_up_what_waits_for_a_token() {
-    let (mut desk, token) = desk();
-    desk.write_config("[[session]]\ntarget = \"sushi\"\n");
-    desk.start_daemon();
-    desk.wait_for("sushi", |session| {
+    let (mut machine, token) = machine();
+    machine.write_config("[[session]]\ntarget = \"sushi\"\n");
+    machine.start_daemon();
+    machine.wait_for("sushi", |session| {
         session
             .last_error
             .as_ref()
             .is_some_and(|why| why.code == "not-logged-in")
     });
-    desk.ctl(&["open", "ramen"])
+    machine
+        .ctl(&["open", "ramen"])
         .expect_failure(4, &["not logged in to Heroku", "borealisctl login"]);
-    desk.ctl(&["whoami"]).expect_failure(4, &["not logged in"]);
-    assert_eq!(desk.json(&["status"])["health"], "failing");
+    machine
+        .ctl(&["whoami"])
+        .expect_failure(4, &["not logged in"]);
+    assert_eq!(machine.json(&["status"])["health"], "failing");
 
-    let said = log_in(&desk, &token, &["--file"]).expect_success();
+    let said = log_in(&machine, &token, &["--file"]).expect_success();
     assert!(
         said.starts_with("logged in as chef@example.com; the token is kept in "),
         "{said}"
     );
-    desk.wait_for("sushi", |session| {
+    machine.wait_for("sushi", |session| {
         session.last_error.is_none() && session.state == 2
     });
-    assert_eq!(who(&desk).1, "borealisctl login");
-    assert_eq!(desk.json(&["status"])["token_source"], "borealisctl login");
+    assert_eq!(who(&machine).1, "borealisctl login");
+    assert_eq!(
+        machine.json(&["status"])["token_source"],
+        "borealisctl login"
+    );
 
     // The token is kept for the next daemon.
-    assert_eq!(desk.stop_daemon(), Some(0));
-    desk.start_daemon();
-    assert_eq!(who(&desk).0, "chef@example.com");
-    let file = desk.path("state/borealis/login.json");
+    assert_eq!(machine.stop_daemon(), Some(0));
+    machine.start_daemon();
+    assert_eq!(who(&machine).0, "chef@example.com");
+    let file = machine.path("state/borealis/login.json");
     assert_eq!(
         fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o600
     );
 
-    let said = desk.ctl_ok(&["logout"]);
+    let said = machine.ctl_ok(&["logout"]);
     assert_eq!(
         said,
         "logged out chef@example.com; borealisd has no other token"
     );
     assert!(!file.exists());
-    desk.ctl(&["whoami"]).expect_failure(4, &[]);
+    machine.ctl(&["whoami"]).expect_failure(4, &[]);
     assert_eq!(
-        desk.ctl_ok(&["logout"]),
+        machine.ctl_ok(&["logout"]),
         "no login was kept; borealisd has no other token"
     );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn what_heroku_refuses_is_not_kept() {
-    let (mut desk, token) = desk();
-    desk.start_daemon();
-    log_in(&desk, "HRKU-not-one", &[]).expect_failure(4, &["Heroku refused the API token"]);
-    log_in(&desk, "", &[]).expect_failure(2, &["no token was given", "heroku auth:token"]);
-    log_in(&desk, "two words", &[]).expect_failure(2, &["no Heroku token"]);
-    desk.ctl(&["login"])
+    let (mut machine, token) = machine();
+    machine.start_daemon();
+    log_in(&machine, "HRKU-not-one", &[]).expect_failure(4, &["Heroku refused the API token"]);
+    log_in(&machine, "", &[]).expect_failure(2, &["no token was given", "heroku auth:token"]);
+    log_in(&machine, "two words", &[]).expect_failure(2, &["no Heroku token"]);
+    machine
+        .ctl(&["login"])
         .expect_failure(2, &["no terminal", "--token-stdin"]);
 
     let body = json!({ "id": "two_factor", "message": "A second factor is required." });
@@ -122,113 +130,116 @@ fn what_heroku_refuses_is_not_kept() {
         headers: Default::default(),
         body: Some(body.to_string()),
     };
-    let fault = desk.sandbox.faults().add(Fault::on("/account", action));
-    log_in(&desk, &token, &[]).expect_failure(4, &["two-factor code", "heroku login"]);
-    assert!(desk.sandbox.faults().remove(fault));
-    assert!(!desk.path("state/borealis/login.json").exists());
-    desk.leave();
+    let fault = machine.sandbox.faults().add(Fault::on("/account", action));
+    log_in(&machine, &token, &[]).expect_failure(4, &["two-factor code", "heroku login"]);
+    assert!(machine.sandbox.faults().remove(fault));
+    assert!(!machine.path("state/borealis/login.json").exists());
+    machine.leave();
 }
 
 /// An account whose token is good, but not without a second factor.
 #[test]
 fn two_factor_accounts_are_told_the_way_out() {
-    let (mut desk, token) = desk();
+    let (mut machine, token) = machine();
     write_netrc(
-        &desk,
+        &machine,
         &format!("machine 127.0.0.1 password {token}\n"),
         0o600,
     );
-    desk.start_daemon();
+    machine.start_daemon();
     let body = json!({ "id": "two_factor", "message": "A second factor is required." });
     let action = Action::status(403).body(&body.to_string());
     let fault = Fault::on("/oauth/authorizations", action).method("POST");
-    let fault = desk.sandbox.faults().add(fault);
+    let fault = machine.sandbox.faults().add(fault);
     for command in [&["open", "sushi"][..], &["info", "sushi"]] {
-        desk.ctl(command)
+        machine
+            .ctl(command)
             .expect_failure(4, &["two-factor code", "hint: ", "`borealisctl login`"]);
     }
-    assert!(desk.sandbox.faults().remove(fault));
-    desk.ctl_ok(&["info", "sushi"]);
-    desk.leave();
+    assert!(machine.sandbox.faults().remove(fault));
+    machine.ctl_ok(&["info", "sushi"]);
+    machine.leave();
 }
 
 /// What a place holds is looked at again where it matters, not only at the start.
 #[test]
 fn a_token_that_changes_in_a_file_or_a_command_is_noticed() {
-    let (mut desk, token) = desk();
-    let other = desk.sandbox.add_user("sous@example.com");
-    let file = desk.path("token").display().to_string();
+    let (mut machine, token) = machine();
+    let other = machine.sandbox.add_user("sous@example.com");
+    let file = machine.path("token").display().to_string();
     fs::write(&file, &token).unwrap();
-    desk.write_config(&format!("token_command = \"cat {file}\"\n"));
-    desk.start_daemon();
-    assert_eq!(who(&desk).0, "chef@example.com");
+    machine.write_config(&format!("token_command = \"cat {file}\"\n"));
+    machine.start_daemon();
+    assert_eq!(who(&machine).0, "chef@example.com");
     fs::write(&file, &other).unwrap();
-    desk.ctl_ok(&["reload"]);
-    assert_eq!(who(&desk).0, "sous@example.com");
+    machine.ctl_ok(&["reload"]);
+    assert_eq!(who(&machine).0, "sous@example.com");
     // Refused, it is asked for again without anybody's asking for it.
-    desk.sandbox.faults().revoke_token();
+    machine.sandbox.faults().revoke_token();
     fs::write(&file, &token).unwrap();
-    desk.ctl_ok(&["reload"]);
-    desk.ctl(&["info", "sushi"])
+    machine.ctl_ok(&["reload"]);
+    machine
+        .ctl(&["info", "sushi"])
         .expect_failure(4, &["from token_command", "hint: "]);
     fs::write(&file, &other).unwrap();
-    desk.ctl_ok(&["info", "sushi"]);
+    machine.ctl_ok(&["info", "sushi"]);
     fs::remove_file(&file).unwrap();
-    desk.ctl_ok(&["reload"]);
-    desk.ctl(&["info", "sushi"])
+    machine.ctl_ok(&["reload"]);
+    machine
+        .ctl(&["info", "sushi"])
         .expect_failure(4, &["token_command", "hint: "]);
-    assert_eq!(desk.stop_daemon(), Some(0));
+    assert_eq!(machine.stop_daemon(), Some(0));
 
-    let credentials = desk.path("credentials");
+    let credentials = machine.path("credentials");
     fs::create_dir(&credentials).unwrap();
     fs::write(credentials.join("heroku-api-key"), &other).unwrap();
-    desk.set("CREDENTIALS_DIRECTORY", &credentials.display().to_string());
-    desk.start_daemon();
-    assert_eq!(who(&desk).0, "sous@example.com");
-    desk.sandbox.faults().restore_token();
+    machine.set("CREDENTIALS_DIRECTORY", &credentials.display().to_string());
+    machine.start_daemon();
+    assert_eq!(who(&machine).0, "sous@example.com");
+    machine.sandbox.faults().restore_token();
     fs::write(credentials.join("heroku-api-key"), &token).unwrap();
-    assert_eq!(who(&desk).0, "chef@example.com");
-    desk.leave();
+    assert_eq!(who(&machine).0, "chef@example.com");
+    machine.leave();
 }
 
 #[test]
 fn a_token_that_ends_is_told_and_replaced_without_a_restart() {
-    let (mut desk, token) = desk();
+    let (mut machine, token) = machine();
     write_netrc(
-        &desk,
+        &machine,
         &format!("machine 127.0.0.1 password {token}\n"),
         0o600,
     );
-    desk.start_daemon();
-    assert_eq!(who(&desk).0, "chef@example.com");
-    desk.sandbox.faults().revoke_token();
-    desk.ctl(&["open", "sushi"]).expect_failure(
+    machine.start_daemon();
+    assert_eq!(who(&machine).0, "chef@example.com");
+    machine.sandbox.faults().revoke_token();
+    machine.ctl(&["open", "sushi"]).expect_failure(
         4,
         &["Heroku refused the API token from", ".netrc", "hint: "],
     );
-    let other = desk.sandbox.add_user("sous@example.com");
+    let other = machine.sandbox.add_user("sous@example.com");
     write_netrc(
-        &desk,
+        &machine,
         &format!("machine 127.0.0.1 password {other}\n"),
         0o600,
     );
-    assert_eq!(who(&desk).0, "sous@example.com");
-    desk.open(&["sushi"]);
-    desk.leave();
+    assert_eq!(who(&machine).0, "sous@example.com");
+    machine.open(&["sushi"]);
+    machine.leave();
 }
 
 #[test]
 fn netrc_files_as_people_have_them() {
-    let (mut desk, token) = desk();
-    desk.start_daemon();
+    let (mut machine, token) = machine();
+    machine.start_daemon();
     let good = format!(
         "# mine\nmachine example.com login a password no # yes\n\
          machine 127.0.0.1\n  login chef@example.com\n  password {token}\ndefault login x password no\n"
     );
-    write_netrc(&desk, &good, 0o600);
-    assert_eq!(who(&desk).0, "chef@example.com");
-    write_netrc(&desk, &good, 0o644);
-    let places = desk.json(&["whoami"])["places"].clone();
+    write_netrc(&machine, &good, 0o600);
+    assert_eq!(who(&machine).0, "chef@example.com");
+    write_netrc(&machine, &good, 0o644);
+    let places = machine.json(&["whoami"])["places"].clone();
     let netrc = places.as_array().unwrap().last().unwrap();
     assert_eq!(netrc["state"], "used");
     assert!(
@@ -236,71 +247,78 @@ fn netrc_files_as_people_have_them() {
         "{netrc}"
     );
 
-    write_netrc(&desk, "default login x password no\n", 0o600);
-    desk.ctl(&["whoami"]).expect_failure(4, &["not logged in"]);
-    write_netrc(&desk, "machine 127.0.0.1 login chef@example.com\n", 0o600);
-    desk.ctl(&["whoami"])
+    write_netrc(&machine, "default login x password no\n", 0o600);
+    machine
+        .ctl(&["whoami"])
+        .expect_failure(4, &["not logged in"]);
+    write_netrc(
+        &machine,
+        "machine 127.0.0.1 login chef@example.com\n",
+        0o600,
+    );
+    machine
+        .ctl(&["whoami"])
         .expect_failure(4, &["has no password for machine 127.0.0.1"]);
-    desk.leave();
+    machine.leave();
 }
 
 /// Each place beats those after it, and says which they are.
 #[test]
 fn the_order_of_the_places() {
-    let (mut desk, token) = desk();
-    let netrc = desk.path(".netrc").display().to_string();
+    let (mut machine, token) = machine();
+    let netrc = machine.path(".netrc").display().to_string();
     write_netrc(
-        &desk,
+        &machine,
         &format!("machine 127.0.0.1 password {token}\n"),
         0o600,
     );
-    desk.start_daemon();
+    machine.start_daemon();
     assert_eq!(
-        who(&desk),
+        who(&machine),
         (json!("chef@example.com"), json!(netrc), vec![])
     );
 
-    fs::write(desk.path("token"), &token).unwrap();
-    let file = desk.path("token").display().to_string();
-    desk.write_config(&format!("token_command = \"cat {file}\"\n"));
-    desk.ctl_ok(&["reload"]);
-    assert_eq!(who(&desk).1, "token_command");
-    assert_eq!(who(&desk).2, [netrc.as_str()]);
+    fs::write(machine.path("token"), &token).unwrap();
+    let file = machine.path("token").display().to_string();
+    machine.write_config(&format!("token_command = \"cat {file}\"\n"));
+    machine.ctl_ok(&["reload"]);
+    assert_eq!(who(&machine).1, "token_command");
+    assert_eq!(who(&machine).2, [netrc.as_str()]);
 
-    log_in(&desk, &token, &["--file"]).expect_success();
-    assert_eq!(who(&desk).1, "borealisctl login");
-    assert_eq!(who(&desk).2, ["token_command", netrc.as_str()]);
-    assert_eq!(desk.stop_daemon(), Some(0));
+    log_in(&machine, &token, &["--file"]).expect_success();
+    assert_eq!(who(&machine).1, "borealisctl login");
+    assert_eq!(who(&machine).2, ["token_command", netrc.as_str()]);
+    assert_eq!(machine.stop_daemon(), Some(0));
 
-    let credentials = desk.path("credentials");
+    let credentials = machine.path("credentials");
     fs::create_dir(&credentials).unwrap();
     fs::write(credentials.join("heroku-api-key"), &token).unwrap();
-    desk.set("CREDENTIALS_DIRECTORY", &credentials.display().to_string());
-    desk.start_daemon();
+    machine.set("CREDENTIALS_DIRECTORY", &credentials.display().to_string());
+    machine.start_daemon();
     let credential = credentials.join("heroku-api-key").display().to_string();
-    assert_eq!(who(&desk).1, credential);
-    assert_eq!(who(&desk).2.len(), 3);
-    let said = log_in(&desk, &token, &["--file"]);
+    assert_eq!(who(&machine).1, credential);
+    assert_eq!(who(&machine).2.len(), 3);
+    let said = log_in(&machine, &token, &["--file"]);
     assert!(said.stderr.contains("which wins over this one"), "{said:?}");
-    assert_eq!(desk.stop_daemon(), Some(0));
+    assert_eq!(machine.stop_daemon(), Some(0));
 
-    desk.set("HEROKU_API_KEY", &token);
-    desk.start_daemon();
-    assert_eq!(who(&desk).1, "HEROKU_API_KEY");
-    assert_eq!(who(&desk).2.len(), 4);
-    desk.leave();
+    machine.set("HEROKU_API_KEY", &token);
+    machine.start_daemon();
+    assert_eq!(who(&machine).1, "HEROKU_API_KEY");
+    assert_eq!(who(&machine).2.len(), 4);
+    machine.leave();
 }
 
 #[test]
 fn a_variable_with_the_wrong_name_gets_a_hint() {
-    let (mut desk, token) = desk();
-    desk.set("HEROKU_API_TOKEN", &token);
-    desk.start_daemon();
-    desk.ctl(&["open", "sushi"]).expect_failure(
+    let (mut machine, token) = machine();
+    machine.set("HEROKU_API_TOKEN", &token);
+    machine.start_daemon();
+    machine.ctl(&["open", "sushi"]).expect_failure(
         4,
         &["HEROKU_API_TOKEN is set", "did you mean HEROKU_API_KEY?"],
     );
-    desk.leave();
+    machine.leave();
 }
 
 // --- a real keyring ---
@@ -371,14 +389,16 @@ impl Drop for Keyring {
 
 #[test]
 fn the_keychain_of_the_heroku_cli_and_our_own() {
-    let (mut desk, token) = desk();
-    fs::create_dir_all(desk.path("data/heroku")).unwrap();
-    let Some(keyring) = Keyring::start(&desk.path("")) else {
+    let (mut machine, token) = machine();
+    fs::create_dir_all(machine.path("data/heroku")).unwrap();
+    let Some(keyring) = Keyring::start(&machine.path("")) else {
         return;
     };
-    desk.set("DBUS_SESSION_BUS_ADDRESS", &keyring.address);
-    desk.start_daemon();
-    desk.ctl(&["whoami"]).expect_failure(4, &["not logged in"]);
+    machine.set("DBUS_SESSION_BUS_ADDRESS", &keyring.address);
+    machine.start_daemon();
+    machine
+        .ctl(&["whoami"])
+        .expect_failure(4, &["not logged in"]);
 
     // As `heroku login` from 11.8 on leaves it.
     let store = [
@@ -389,30 +409,31 @@ fn the_keychain_of_the_heroku_cli_and_our_own() {
         "account",
         "chef@example.com",
     ];
-    desk.run("secret-tool")
+    machine
+        .run("secret-tool")
         .args(&store)
         .input(token.clone())
         .outcome()
         .expect_success();
-    let state = desk.path("data/heroku/login.json");
+    let state = machine.path("data/heroku/login.json");
     fs::write(&state, "{\"account\":\"chef@example.com\"}\n").unwrap();
-    assert_eq!(who(&desk).0, "chef@example.com");
-    assert_eq!(who(&desk).1, "the Heroku CLI's keychain entry");
+    assert_eq!(who(&machine).0, "chef@example.com");
+    assert_eq!(who(&machine).1, "the Heroku CLI's keychain entry");
     assert!(state.exists(), "it is the Heroku CLI's to delete");
-    desk.open(&["sushi"]);
+    machine.open(&["sushi"]);
 
-    let other = desk.sandbox.add_user("sous@example.com");
-    let said = log_in(&desk, &other, &[]).expect_success();
+    let other = machine.sandbox.add_user("sous@example.com");
+    let said = log_in(&machine, &other, &[]).expect_success();
     assert_eq!(
         said,
         "logged in as sous@example.com; the token is kept in the keychain"
     );
-    let kept = fs::read_to_string(desk.path("state/borealis/login.json")).unwrap();
+    let kept = fs::read_to_string(machine.path("state/borealis/login.json")).unwrap();
     assert!(!kept.contains(&other));
-    assert_eq!(who(&desk).0, "sous@example.com");
-    assert_eq!(who(&desk).2, ["the Heroku CLI's keychain entry"]);
-    desk.ctl_ok(&["logout"]);
-    assert_eq!(who(&desk).0, "chef@example.com");
+    assert_eq!(who(&machine).0, "sous@example.com");
+    assert_eq!(who(&machine).2, ["the Heroku CLI's keychain entry"]);
+    machine.ctl_ok(&["logout"]);
+    assert_eq!(who(&machine).0, "chef@example.com");
     let ours = [
         "lookup",
         "service",
@@ -420,26 +441,28 @@ fn the_keychain_of_the_heroku_cli_and_our_own() {
         "account",
         "127.0.0.1",
     ];
-    assert_eq!(desk.run("secret-tool").args(&ours).outcome().stdout, "");
-    assert_eq!(desk.stop_daemon(), Some(0));
+    assert_eq!(machine.run("secret-tool").args(&ours).outcome().stdout, "");
+    assert_eq!(machine.stop_daemon(), Some(0));
 
-    desk.set("HEROKU_NETRC_WRITE", "true");
-    desk.start_daemon();
-    desk.ctl(&["whoami"]).expect_failure(4, &["not logged in"]);
-    desk.leave();
+    machine.set("HEROKU_NETRC_WRITE", "true");
+    machine.start_daemon();
+    machine
+        .ctl(&["whoami"])
+        .expect_failure(4, &["not logged in"]);
+    machine.leave();
 }
 
 #[test]
 fn a_keychain_that_is_gone_is_told() {
-    let (mut desk, _) = desk();
-    fs::create_dir_all(desk.path("data/heroku")).unwrap();
+    let (mut machine, _) = machine();
+    fs::create_dir_all(machine.path("data/heroku")).unwrap();
     fs::write(
-        desk.path("data/heroku/login.json"),
+        machine.path("data/heroku/login.json"),
         "{\"account\":\"chef@example.com\"}\n",
     )
     .unwrap();
-    desk.start_daemon();
-    desk.ctl(&["open", "sushi"]).expect_failure(
+    machine.start_daemon();
+    machine.ctl(&["open", "sushi"]).expect_failure(
         4,
         &[
             "the Heroku CLI's keychain entry for chef@example.com can't be read",
@@ -447,5 +470,5 @@ fn a_keychain_that_is_gone_is_told() {
             "borealisctl login",
         ],
     );
-    desk.leave();
+    machine.leave();
 }

@@ -12,9 +12,9 @@
 )]
 
 mod line;
+mod link;
 mod process;
 mod report;
-mod shuttle;
 mod targets;
 mod ways;
 mod workload;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         });
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = shuttle::check_congestion_control() {
+    if let Err(error) = link::check_congestion_control() {
         eprintln!("borealis-bench: {error}");
         return ExitCode::FAILURE;
     }
@@ -128,7 +128,7 @@ fn measure_apart(line: Line, again: bool, args: &Args) -> (Vec<Measured>, ExitSt
 
 /// Says after each workload what it has measured so far.
 fn measure(line: Line, args: &Args, mut keep: impl FnMut(&[Measured])) {
-    shuttle::bring_up();
+    link::bring_up();
     let world = ways::World::start(line);
     let mut measured = Vec::new();
     let wants =

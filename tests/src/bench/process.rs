@@ -9,7 +9,7 @@ use std::{
 };
 
 use borealis_proto::v1::State;
-use borealis_tests::harness::{self, Desk};
+use borealis_tests::harness::{self, TestMachine};
 
 use super::{
     line::Line,
@@ -53,10 +53,10 @@ pub(crate) fn cpu_of_all() -> f64 {
 /// What the daemon costs when nothing happens, and what a whole `borealisctl list` takes.
 pub(crate) fn idle(world: &World) -> Vec<Measured> {
     // A machine of its own, on which nothing else has happened.
-    let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
-    desk.start_daemon();
+    let mut machine = TestMachine::quiet_at(Arc::clone(&world.machine.sandbox));
+    machine.start_daemon();
     let figure = |name: &str, unit, value| one(Line::LOOPBACK, name, unit, vec![value]);
-    let pid = desk.daemon().pid();
+    let pid = machine.daemon().pid();
     let mut figures = vec![figure(
         "daemon without a session: resident memory",
         "MiB",
@@ -69,7 +69,7 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
         &["ramen::BOREALIS_PG_NAVY"],
         &["borealis-pg-hex-12345", "--name", "fifth"],
     ] {
-        desk.open(session);
+        machine.open(session);
     }
     figures.push(figure(
         "daemon, 5 idle sessions: resident memory",
@@ -78,20 +78,20 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
     ));
     let wake_ups = "daemon, 5 idle sessions: wake-ups";
     figures.push(figure(wake_ups, "1/s", wake_ups_of(pid)));
-    desk.stop_daemon();
-    desk.configure("[keepalive]\ninterval = \"1h\"\n");
-    desk.start_daemon();
-    for session in desk.json(&["list"]).as_array().unwrap() {
-        desk.wait_for(session["name"].as_str().unwrap(), |session| {
+    machine.stop_daemon();
+    machine.configure("[keepalive]\ninterval = \"1h\"\n");
+    machine.start_daemon();
+    for session in machine.json(&["list"]).as_array().unwrap() {
+        machine.wait_for(session["name"].as_str().unwrap(), |session| {
             session.state() == State::Up
         });
     }
     let without = format!("{wake_ups} but for keepalives");
-    figures.push(figure(&without, "1/s", wake_ups_of(desk.daemon().pid())));
+    figures.push(figure(&without, "1/s", wake_ups_of(machine.daemon().pid())));
     let list = (0..50)
         .map(|_| {
             let began = Instant::now();
-            desk.ctl_ok(&["list"]);
+            machine.ctl_ok(&["list"]);
             began.elapsed().as_secs_f64() * 1000.0
         })
         .collect();
@@ -102,10 +102,10 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
         list,
     ));
     for name in ["borealisd", "borealisctl"] {
-        let size = fs::metadata(desk.binary(name)).unwrap().len() as f64 / 1024.0 / 1024.0;
+        let size = fs::metadata(machine.binary(name)).unwrap().len() as f64 / 1024.0 / 1024.0;
         figures.push(figure(&format!("{name}: size of the binary"), "MiB", size));
     }
-    desk.leave();
+    machine.leave();
     figures
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
             };
             let before = resident(pid);
             let clients = world
-                .desk
+                .machine
                 .sandbox
                 .block_on(workload::connections(way, count));
             let cost = resident(pid) - before;
@@ -147,7 +147,7 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
             eprintln!("{measured}");
             figures.push(measured);
             world
-                .desk
+                .machine
                 .sandbox
                 .block_on(workload::disconnect(way, clients));
         }
@@ -158,14 +158,14 @@ pub(crate) fn connections(world: &World) -> Vec<Measured> {
 /// How long `borealisctl open` takes on a machine that knows nothing, and once more where
 /// target and credentials are known.
 pub(crate) fn open(world: &World, line: Line) -> Vec<Measured> {
-    let mut desk = Desk::quiet_at(Arc::clone(&world.desk.sandbox));
-    desk.start_daemon();
+    let mut machine = TestMachine::quiet_at(Arc::clone(&world.machine.sandbox));
+    machine.start_daemon();
     let mut figures = Vec::new();
     for name in ["open on a new machine", "open again after close"] {
         let began = Instant::now();
-        desk.open(&["sushi"]);
+        machine.open(&["sushi"]);
         let time = began.elapsed().as_secs_f64() * 1000.0;
-        desk.ctl_ok(&["close", "sushi"]);
+        machine.ctl_ok(&["close", "sushi"]);
         if line.round_trip > 0 {
             let trips = time / f64::from(line.round_trip);
             figures.push(one(
@@ -177,7 +177,7 @@ pub(crate) fn open(world: &World, line: Line) -> Vec<Measured> {
         }
         figures.push(one(line, name, "ms", vec![time]));
     }
-    desk.leave();
+    machine.leave();
     figures
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     line::Line,
-    shuttle::CONGESTION_CONTROL,
+    link::CONGESTION_CONTROL,
     targets,
     ways::{REFERENCE, TLS_REFERENCE},
     workload::{Better, Figure},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{BastionKind, Options, Sandbox},
 };
 use rustls::{
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::{
     line::Line,
-    shuttle::{Shuttle, THERE},
+    link::{LinkEmulator, THERE},
 };
 
 /// One way.
@@ -56,13 +56,13 @@ pub(crate) enum Machine {
 
 /// Everything that is measured.
 pub(crate) struct World {
-    pub(crate) desk: Desk,
+    pub(crate) machine: TestMachine,
     /// What TLS costs is a matter of processors, and no other over a long line: there is none.
-    plain: Option<Desk>,
+    plain: Option<TestMachine>,
     pub(crate) ways: Vec<Way>,
     ssh: Child,
     // Dropped last: the far end stands on it.
-    _shuttle: Option<Shuttle>,
+    _shuttle: Option<LinkEmulator>,
 }
 
 /// The managed sessions' name.
@@ -81,8 +81,8 @@ pub(crate) const TLS_REFERENCE: &str = "ssh -L, TLS";
 
 impl World {
     pub(crate) fn start(line: Line) -> Self {
-        let shuttle = (line != Line::LOOPBACK).then(|| Shuttle::start(line));
-        let address = match shuttle {
+        let link = (line != Line::LOOPBACK).then(|| LinkEmulator::start(line));
+        let address = match link {
             None => Ipv4Addr::LOCALHOST,
             Some(_) => THERE,
         };
@@ -94,25 +94,25 @@ impl World {
             ..Options::default()
         };
         let start = || Sandbox::start_blocking(options).expect("the sandbox starts");
-        let sandbox = match &shuttle {
+        let sandbox = match &link {
             None => start(),
-            Some(shuttle) => shuttle.there(start),
+            Some(link) => link.there(start),
         };
-        let mut desk = Desk::quiet_at(Arc::new(sandbox));
-        desk.configure(MANY);
-        desk.start_daemon();
+        let mut machine = TestMachine::quiet_at(Arc::new(sandbox));
+        machine.configure(MANY);
+        machine.start_daemon();
         let plain = (line == Line::LOOPBACK).then(|| {
-            let mut plain = Desk::quiet_at(Arc::clone(&desk.sandbox));
+            let mut plain = TestMachine::quiet_at(Arc::clone(&machine.sandbox));
             plain.configure(&format!("{MANY}upstream_tls = \"disable\"\n"));
             plain.start_daemon();
             plain
         });
-        let open = |desk: &Desk, more: &[&str]| {
-            desk.open(&[&["sushi", "--role", "app", "-w"], more].concat())
+        let open = |machine: &TestMachine, more: &[&str]| {
+            machine.open(&[&["sushi", "--role", "app", "-w"], more].concat())
         };
-        let managed = open(&desk, &[]);
-        let passthrough = open(&desk, &["--passthrough", "--name", "raw"]);
-        let daemon = Some(desk.daemon().pid());
+        let managed = open(&machine, &[]);
+        let passthrough = open(&machine, &["--passthrough", "--name", "raw"]);
+        let daemon = Some(machine.daemon().pid());
 
         // The credentials themselves, for those who come in without a daemon.
         let at = |url: &str, address: Ipv4Addr, port: u16| {
@@ -120,11 +120,11 @@ impl World {
             let (_, database) = place.split_once('/').unwrap();
             format!("{credentials}@{address}:{port}/{database}")
         };
-        let (ssh, ssh_port) = forward(&desk);
-        let direct = at(&passthrough, address, desk.sandbox.database_port());
+        let (ssh, ssh_port) = forward(&machine);
+        let direct = at(&passthrough, address, machine.sandbox.database_port());
         let ssh_url = at(&passthrough, Ipv4Addr::LOCALHOST, ssh_port);
         let without_tls = |url: &str| format!("{url}?sslmode=disable");
-        let tls = trusting(desk.sandbox.database_authority());
+        let tls = trusting(machine.sandbox.database_authority());
         let way = |name, url: String, pid, session| Way {
             name,
             url,
@@ -164,23 +164,23 @@ impl World {
             ));
         }
         Self {
-            desk,
+            machine,
             plain,
             ways,
             ssh,
-            _shuttle: shuttle,
+            _shuttle: link,
         }
     }
 
     /// Waits until the way's session has a connection ready, where it keeps any.
     pub(crate) fn await_ready(&self, way: &Way) {
-        let desk = match way.session {
+        let machine = match way.session {
             None => None,
-            Some(Machine::Usual) => Some(&self.desk),
+            Some(Machine::Usual) => Some(&self.machine),
             Some(Machine::Plain) => self.plain.as_ref(),
         };
-        let Some(desk) = desk else { return };
-        desk.wait_for(SESSION, |session| session.warm_connections > 0);
+        let Some(machine) = machine else { return };
+        machine.wait_for(SESSION, |session| session.warm_connections > 0);
     }
 
     pub(crate) fn leave(mut self) {
@@ -189,7 +189,7 @@ impl World {
         if let Some(plain) = self.plain {
             plain.leave();
         }
-        self.desk.leave();
+        self.machine.leave();
     }
 }
 
@@ -203,10 +203,10 @@ fn trusting(authority: &Path) -> Arc<ClientConfig> {
 }
 
 /// `ssh -N -L` at its defaults, with a key of the same personal SSH user.
-fn forward(desk: &Desk) -> (Child, u16) {
-    let credential = desk.sandbox.block_on(ssh_credential(&desk.sandbox));
+fn forward(machine: &TestMachine) -> (Child, u16) {
+    let credential = machine.sandbox.block_on(ssh_credential(&machine.sandbox));
     let text = |key: &str| credential[key].as_str().unwrap().to_owned();
-    let key = desk.path("ssh-key");
+    let key = machine.path("ssh-key");
     fs::File::options()
         .create(true)
         .write(true)
@@ -222,7 +222,7 @@ fn forward(desk: &Desk) -> (Child, u16) {
         .port();
     let there = format!(
         "127.0.0.1:{port}:127.0.0.1:{}",
-        desk.sandbox.database_port()
+        machine.sandbox.database_port()
     );
     let child = Command::new("ssh")
         .args([

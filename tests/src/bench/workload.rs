@@ -191,7 +191,7 @@ impl Workload {
     /// What one run gives, a number for each figure; `None` where the way has none: no process
     /// whose processor time would count.
     pub(crate) fn run(&self, way: &Way, world: &World) -> Vec<Option<f64>> {
-        let sandbox = &world.desk.sandbox;
+        let sandbox = &world.machine.sandbox;
         match self.kind {
             Kind::Pgbench {
                 clients,

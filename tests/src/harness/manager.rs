@@ -1,6 +1,6 @@
 //! The part of a service manager that a daemon speaks with: it hears what it is told
 //! (sd_notify(3)), keeps descriptors between one daemon and the next, and hands them down
-//! (sd_listen_fds(3)). Starting and ending the daemon stays the desk's.
+//! (sd_listen_fds(3)). Starting and ending the daemon stays the machine's.
 
 use std::{
     fs,

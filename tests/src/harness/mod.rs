@@ -1,8 +1,8 @@
-//! A user's desk: a sandbox, a home directory of its own, and the real binaries.
+//! A user's machine in a test: a sandbox, a home directory of its own, and the real binaries.
 //!
 //! Nothing sleeps: tests wait for a state on the daemon's watch stream, or for the
-//! sandbox's statistics. A desk that is left must leave nothing behind, which
-//! [`Desk::leave`] checks.
+//! sandbox's statistics. A machine that is left must leave nothing behind, which
+//! [`TestMachine::leave`] checks.
 
 mod daemon;
 mod manager;
@@ -33,7 +33,7 @@ use crate::sandbox::{BastionKind, Options, Sandbox};
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A user with a machine, an account and a daemon.
-pub struct Desk {
+pub struct TestMachine {
     /// The provider; the machines of one user share it.
     pub sandbox: Arc<Sandbox>,
     daemon: Option<Daemon>,
@@ -42,9 +42,9 @@ pub struct Desk {
     home: TempDir,
 }
 
-// === impl Desk ===
+// === impl TestMachine ===
 
-impl Desk {
+impl TestMachine {
     /// With a daemon that runs, before a sandbox with the embedded bastion.
     pub fn new() -> Self {
         Self::before(Options::default())
@@ -60,26 +60,26 @@ impl Desk {
 
     /// With a daemon that runs, before such a sandbox.
     pub fn before(options: Options) -> Self {
-        let mut desk = Self::without_daemon(options);
-        desk.start_daemon();
-        desk
+        let mut machine = Self::without_daemon(options);
+        machine.start_daemon();
+        machine
     }
 
     /// With a daemon that logs what it would for a user, before such a sandbox: a log of
     /// everything would be what a benchmark measures.
     pub fn quiet(options: Options) -> Self {
         let sandbox = Sandbox::start_blocking(options).expect("the sandbox starts");
-        let mut desk = Self::quiet_at(Arc::new(sandbox));
-        desk.start_daemon();
-        desk
+        let mut machine = Self::quiet_at(Arc::new(sandbox));
+        machine.start_daemon();
+        machine
     }
 
     /// The same before a sandbox that runs, perhaps in another network namespace, with no
     /// daemon started yet.
     pub fn quiet_at(sandbox: Arc<Sandbox>) -> Self {
-        let mut desk = Self::at(sandbox);
-        desk.set("BOREALIS_LOG", "info");
-        desk
+        let mut machine = Self::at(sandbox);
+        machine.set("BOREALIS_LOG", "info");
+        machine
     }
 
     /// With a sandbox, and nothing started yet.
@@ -113,14 +113,14 @@ impl Desk {
             ("LC_ALL".into(), "C.UTF-8".into()),
             ("TZ".into(), "UTC".into()),
         ]);
-        let desk = Self {
+        let machine = Self {
             sandbox,
             daemon: None,
             environment,
             home,
         };
-        desk.write_config(&own_ports());
-        desk
+        machine.write_config(&own_ports());
+        machine
     }
 
     /// Sets a variable for everything that is run from now on.
@@ -198,7 +198,7 @@ impl Desk {
 
     // --- programs ---
 
-    /// A program in this desk's environment and no other.
+    /// A program in this machine's environment and no other.
     pub fn run(&self, program: impl AsRef<Path>) -> Run {
         Run::new(program.as_ref(), &self.environment, self.home.path())
     }
@@ -322,7 +322,7 @@ impl Desk {
     }
 }
 
-/// Ports that no other desk's daemon takes while this one's is away.
+/// Ports that no other machine's daemon takes while this one's is away.
 fn own_ports() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -330,13 +330,13 @@ fn own_ports() -> String {
     format!("port_range = \"{first}-{}\"\n", first + 19)
 }
 
-impl Default for Desk {
+impl Default for TestMachine {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Desk {
+impl Drop for TestMachine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             #[allow(clippy::print_stderr, reason = "for who reads the failed test")]

@@ -1,13 +1,13 @@
 //! `extensions`, against a real PostgreSQL's.
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Action, Api, Fault},
 };
 use serde_json::{Value, json};
 
-fn names(desk: &Desk, target: &[&str]) -> Vec<String> {
-    let list = desk.json(&[&["extensions"], target].concat());
+fn names(machine: &TestMachine, target: &[&str]) -> Vec<String> {
+    let list = machine.json(&[&["extensions"], target].concat());
     let list = list.as_array().unwrap().iter();
     list.map(|extension| extension["name"].as_str().unwrap().to_owned())
         .collect()
@@ -15,56 +15,56 @@ fn names(desk: &Desk, target: &[&str]) -> Vec<String> {
 
 #[test]
 fn an_extension_is_installed_listed_and_removed() {
-    let desk = Desk::new();
-    assert_eq!(names(&desk, &["sushi"]), [""; 0]);
-    let shown = desk.ctl_ok(&["extensions", "install", "sushi", "pg_trgm"]);
+    let machine = TestMachine::new();
+    assert_eq!(names(&machine, &["sushi"]), [""; 0]);
+    let shown = machine.ctl_ok(&["extensions", "install", "sushi", "pg_trgm"]);
     let mut lines = shown
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(lines.next().unwrap(), ["EXTENSION", "VERSION", "SCHEMA"]);
     assert_eq!(lines.next().unwrap(), ["pg_trgm", "1.6", "ext_pg_trgm"]);
     assert_eq!(
-        desk.json(&["extensions", "sushi"]),
+        machine.json(&["extensions", "sushi"]),
         json!([{"name": "pg_trgm", "version": "1.6", "schema": "ext_pg_trgm"}])
     );
     assert_eq!(
-        desk.ctl_ok(&["extensions", "sushi", "-f", "csv"]),
+        machine.ctl_ok(&["extensions", "sushi", "-f", "csv"]),
         "name,version,schema\npg_trgm,1.6,ext_pg_trgm"
     );
-    let url = desk.open(&["sushi"]);
+    let url = machine.open(&["sushi"]);
     assert_eq!(
-        desk.query(&url, "select ext_pg_trgm.similarity('a', 'a')"),
+        machine.query(&url, "select ext_pg_trgm.similarity('a', 'a')"),
         "1"
     );
-    let removed = desk.json(&["extensions", "remove", "sushi", "pg_trgm", "-c", "pg_trgm"]);
+    let removed = machine.json(&["extensions", "remove", "sushi", "pg_trgm", "-c", "pg_trgm"]);
     assert_eq!(removed["addon"], "borealis-pg-hex-12345");
-    assert_eq!(names(&desk, &["sushi"]), [""; 0]);
-    desk.leave();
+    assert_eq!(names(&machine, &["sushi"]), [""; 0]);
+    machine.leave();
 }
 
 /// As the reference's doc has them, but for the first words.
 #[test]
 fn the_references_ways_of_writing_them_work() {
-    let desk = Desk::new();
-    desk.ctl_ok(&["extensions:install", "--app", "sushi", "cube"]);
+    let machine = TestMachine::new();
+    machine.ctl_ok(&["extensions:install", "--app", "sushi", "cube"]);
     let maroon = ["--app", "ramen", "--addon", "BOREALIS_PG_MAROON"];
-    desk.ctl_ok(&[&["extensions:install"], &maroon[..], &["bloom"]].concat());
-    desk.ctl_ok(&[
+    machine.ctl_ok(&[&["extensions:install"], &maroon[..], &["bloom"]].concat());
+    machine.ctl_ok(&[
         "extensions:install",
         "--suppress-conflict",
         "--addon",
         "borealis-pg-oval-23456",
         "pg_trgm",
     ]);
-    assert_eq!(names(&desk, &["--app", "sushi"]), ["cube"]);
+    assert_eq!(names(&machine, &["--app", "sushi"]), ["cube"]);
     assert_eq!(
-        names(&desk, &["ramen::BOREALIS_PG_MAROON"]),
+        names(&machine, &["ramen::BOREALIS_PG_MAROON"]),
         ["bloom", "pg_trgm"]
     );
     // A session's name is a target too.
-    desk.open(&["sushi", "--name", "lunch"]);
-    assert_eq!(names(&desk, &["lunch"]), ["cube"]);
-    desk.ctl_ok(&[
+    machine.open(&["sushi", "--name", "lunch"]);
+    assert_eq!(names(&machine, &["lunch"]), ["cube"]);
+    machine.ctl_ok(&[
         "extensions:remove",
         "--confirm",
         "cube",
@@ -72,15 +72,15 @@ fn the_references_ways_of_writing_them_work() {
         "sushi",
         "cube",
     ]);
-    assert_eq!(names(&desk, &["lunch"]), [""; 0]);
-    desk.leave();
+    assert_eq!(names(&machine, &["lunch"]), [""; 0]);
+    machine.leave();
 }
 
 #[test]
 fn dependencies_are_named_or_installed_first() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let install = ["extensions", "install", "sushi", "earthdistance"];
-    desk.ctl(&install).expect_failure(
+    machine.ctl(&install).expect_failure(
         1,
         &[
             "extension earthdistance",
@@ -90,8 +90,8 @@ fn dependencies_are_named_or_installed_first() {
             "--recursive",
         ],
     );
-    assert_eq!(names(&desk, &["sushi"]), [""; 0]);
-    let installed = desk.json(&[&install[..], &["--recursive"]].concat());
+    assert_eq!(names(&machine, &["sushi"]), [""; 0]);
+    let installed = machine.json(&[&install[..], &["--recursive"]].concat());
     let order: Vec<_> = installed
         .as_array()
         .unwrap()
@@ -100,10 +100,11 @@ fn dependencies_are_named_or_installed_first() {
         .collect();
     assert_eq!(order, ["cube", "earthdistance"]);
 
-    desk.ctl(&["extensions", "remove", "sushi", "cube", "-c", "cube"])
+    machine
+        .ctl(&["extensions", "remove", "sushi", "cube", "-c", "cube"])
         .expect_failure(1, &["extension cube has dependent extensions", "hint:"]);
     // Half of it is there: the rest is installed.
-    desk.ctl_ok(&[
+    machine.ctl_ok(&[
         "extensions",
         "remove",
         "sushi",
@@ -111,23 +112,23 @@ fn dependencies_are_named_or_installed_first() {
         "-c",
         "earthdistance",
     ]);
-    let installed = desk.json(&[&install[..], &["-r"]].concat());
+    let installed = machine.json(&[&install[..], &["-r"]].concat());
     assert_eq!(installed[0]["name"], "earthdistance");
     assert_eq!(installed.as_array().unwrap().len(), 1);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn what_is_there_or_not_there_already() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let install = ["extensions", "install", "sushi", "cube"];
     let remove = ["extensions", "remove", "sushi", "hstore", "-c", "hstore"];
-    desk.ctl_ok(&install);
-    desk.ctl(&install).expect_failure(
+    machine.ctl_ok(&install);
+    machine.ctl(&install).expect_failure(
         1,
         &["extension cube is already installed", "--suppress-conflict"],
     );
-    let outcome = desk.ctl(&[&install[..], &["-s"]].concat());
+    let outcome = machine.ctl(&[&install[..], &["-s"]].concat());
     assert!(
         outcome
             .stderr
@@ -135,12 +136,12 @@ fn what_is_there_or_not_there_already() {
         "{outcome:?}"
     );
     assert_eq!(outcome.expect_success(), "");
-    assert_eq!(desk.json(&[&install[..], &["-s"]].concat()), json!([]));
-    desk.ctl(&remove).expect_failure(
+    assert_eq!(machine.json(&[&install[..], &["-s"]].concat()), json!([]));
+    machine.ctl(&remove).expect_failure(
         1,
         &["extension hstore is not installed", "--suppress-missing"],
     );
-    let outcome = desk.ctl(&[&remove[..], &["-s"]].concat());
+    let outcome = machine.ctl(&[&remove[..], &["-s"]].concat());
     assert!(
         outcome
             .stderr
@@ -148,7 +149,8 @@ fn what_is_there_or_not_there_already() {
         "{outcome:?}"
     );
     outcome.expect_success();
-    desk.ctl(&["extensions", "install", "sushi", "no/such ext?"])
+    machine
+        .ctl(&["extensions", "install", "sushi", "no/such ext?"])
         .expect_failure(
             1,
             &[
@@ -156,27 +158,30 @@ fn what_is_there_or_not_there_already() {
                 "hint:",
             ],
         );
-    desk.ctl(&["extensions", "remove", "sushi", "../x?", "-c", "../x?"])
+    machine
+        .ctl(&["extensions", "remove", "sushi", "../x?", "-c", "../x?"])
         .expect_failure(1, &["extension ../x? is not installed"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_removal_must_be_confirmed() {
-    let desk = Desk::new();
-    desk.ctl_ok(&["extensions", "install", "sushi", "cube"]);
+    let machine = TestMachine::new();
+    machine.ctl_ok(&["extensions", "install", "sushi", "cube"]);
     let remove = ["extensions", "remove", "sushi", "cube"];
-    desk.ctl(&remove)
+    machine
+        .ctl(&remove)
         .expect_failure(2, &["confirmed", "hint:", "--confirm cube"]);
-    desk.ctl(&[&remove[..], &["-c", "cubes"]].concat())
+    machine
+        .ctl(&[&remove[..], &["-c", "cubes"]].concat())
         .expect_failure(2, &["invalid confirmation provided: expected cube"]);
-    assert_eq!(names(&desk, &["sushi"]), ["cube"]);
-    desk.leave();
+    assert_eq!(names(&machine, &["sushi"]), ["cube"]);
+    machine.leave();
 }
 
 #[test]
 fn each_target_that_does_not_fit_is_told_and_no_grant_stays() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     for (target, code, words) in [
         ("nowhere", 5, &["nowhere", "hint:"] as &[&str]),
         ("udon", 5, &["app udon has no Borealis"]),
@@ -193,25 +198,30 @@ fn each_target_that_does_not_fit_is_told_and_no_grant_stays() {
             &["major version upgrade", "borealisctl upgrade cancel"],
         ),
     ] {
-        desk.ctl(&["extensions", target])
+        machine
+            .ctl(&["extensions", target])
             .expect_failure(code, words);
-        desk.ctl(&["extensions", "install", target, "cube"])
+        machine
+            .ctl(&["extensions", "install", target, "cube"])
             .expect_failure(code, words);
-        desk.ctl(&["users", target]).expect_failure(code, words);
-        desk.ctl(&["integrations", target])
+        machine.ctl(&["users", target]).expect_failure(code, words);
+        machine
+            .ctl(&["integrations", target])
             .expect_failure(code, words);
-        desk.ctl(&["restore", "capabilities", target])
+        machine
+            .ctl(&["restore", "capabilities", target])
             .expect_failure(code, words);
     }
-    desk.ctl(&["extensions"])
+    machine
+        .ctl(&["extensions"])
         .expect_failure(2, &["no app, add-on or session was named"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice() {
-    let desk = Desk::new();
-    let faults = desk.sandbox.faults();
+    let machine = TestMachine::new();
+    let faults = machine.sandbox.faults();
     // Lists are simply asked for again.
     for action in [
         Action::status(503),
@@ -220,10 +230,10 @@ fn what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice() {
         Action::status(429).header("retry-after", "0"),
     ] {
         faults.add(Fault::on("pg-extensions", action).method("GET").times(1));
-        assert_eq!(names(&desk, &["sushi"]), [""; 0]);
+        assert_eq!(names(&machine, &["sushi"]), [""; 0]);
     }
     // An installation whose answer is lost took place all the same.
-    let posts = || desk.sandbox.stats().requests_for("/pg-extensions");
+    let posts = || machine.sandbox.stats().requests_for("/pg-extensions");
     for (extension, action) in [
         ("cube", Action::Drop),
         ("hstore", Action::Truncate),
@@ -236,7 +246,7 @@ fn what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice() {
                 .times(1)
                 .after(),
         );
-        let installed: Value = desk.json(&["extensions", "install", "sushi", extension]);
+        let installed: Value = machine.json(&["extensions", "install", "sushi", extension]);
         assert_eq!(installed[0]["name"], extension);
         assert_eq!(posts() - before, 2, "one call, one look");
     }
@@ -246,7 +256,8 @@ fn what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice() {
             .method("POST")
             .times(1),
     );
-    desk.ctl(&["extensions", "install", "sushi", "ltree"])
+    machine
+        .ctl(&["extensions", "install", "sushi", "ltree"])
         .expect_failure(
             1,
             &[
@@ -254,18 +265,18 @@ fn what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice() {
                 "hint:",
             ],
         );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn work_that_is_done_stays_done_where_the_grant_can_not_be_removed() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let fault = Fault::on("/oauth/authorizations/*", Action::status(500));
-    let fault = desk
+    let fault = machine
         .sandbox
         .faults()
         .add(fault.api(Api::Heroku).method("DELETE"));
-    desk.ctl_ok(&["extensions", "install", "sushi", "cube"]);
-    desk.sandbox.faults().remove(fault);
-    desk.leave();
+    machine.ctl_ok(&["extensions", "install", "sushi", "cube"]);
+    machine.sandbox.faults().remove(fault);
+    machine.leave();
 }

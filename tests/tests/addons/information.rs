@@ -1,15 +1,15 @@
 //! `info` and `upgrade`.
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Action, AddonState, Fault},
 };
 use serde_json::{Value, json};
 
 #[test]
 fn info_shows_what_the_provider_tells() {
-    let desk = Desk::new();
-    let info = desk.json(&["info", "--app", "sushi"]);
+    let machine = TestMachine::new();
+    let info = machine.json(&["info", "--app", "sushi"]);
     assert_eq!(info["addon"], "borealis-pg-hex-12345");
     assert_eq!(
         (&info["app"], &info["attachment"]),
@@ -30,7 +30,7 @@ fn info_shows_what_the_provider_tells() {
         "{info}"
     );
 
-    let table = desk.ctl_ok(&["info", "sushi"]);
+    let table = machine.ctl_ok(&["info", "sushi"]);
     for line in [
         "Add-on Name  borealis-pg-hex-12345",
         "Status  Available",
@@ -53,24 +53,24 @@ fn info_shows_what_the_provider_tells() {
             .collect();
         assert!(shown.iter().any(|l| l == line), "{line:?} in {shown:#?}");
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn what_is_new_to_us_does_no_harm() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let body = json!({"status": "maintenance-moving-house", "region": "mars-north-1", "dbTenancyType": "timeshare",
         "dbStorageMaxBytes": null, "createdAt": "2026-11-22T14:15:00Z", "storageComplianceDeadline": "2026-12-01T00:00:00Z", "moons": 2});
     let fault = Fault::on(
         "/heroku/resources/borealis-pg-hex-12345",
         Action::status(200).body(&body.to_string()),
     );
-    desk.sandbox.faults().add(fault);
-    let info = desk.json(&["info", "sushi"]);
+    machine.sandbox.faults().add(fault);
+    let info = machine.json(&["info", "sushi"]);
     assert_eq!(info["status"], "maintenance-moving-house");
     assert_eq!(info["db_storage_max_bytes"], Value::Null);
-    let kolkata = desk
-        .run(desk.binary("borealisctl"))
+    let kolkata = machine
+        .run(machine.binary("borealisctl"))
         .args(&["info", "sushi"])
         .env("TZ", "Asia/Kolkata");
     let table = kolkata.outcome().expect_success();
@@ -81,59 +81,64 @@ fn what_is_new_to_us_does_no_harm() {
     );
     // Times are the user's own.
     assert!(table.contains("2026-11-22 19:45:00 IST"), "{table}");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn an_upgrade_is_started_and_cancelled() {
-    let desk = Desk::new();
-    let info = desk.json(&["upgrade", "info", "sushi"]);
+    let machine = TestMachine::new();
+    let info = machine.json(&["upgrade", "info", "sushi"]);
     assert_eq!(info["upgrade_status"], "available");
     let current: u32 = info["current_pg_major_version"]
         .as_str()
         .unwrap()
         .parse()
         .unwrap();
-    desk.ctl(&["upgrade", "cancel", "sushi"])
+    machine
+        .ctl(&["upgrade", "cancel", "sushi"])
         .expect_failure(1, &["there is no PostgreSQL version upgrade in progress"]);
-    let started = desk.json(&["upgrade:execute", "--app", "sushi"]);
+    let started = machine.json(&["upgrade:execute", "--app", "sushi"]);
     assert_eq!(
         started["target_pg_major_version"],
         (current + 1).to_string()
     );
     assert_eq!(
-        desk.json(&["upgrade", "info", "sushi"])["upgrade_status"],
+        machine.json(&["upgrade", "info", "sushi"])["upgrade_status"],
         "upgrading"
     );
-    desk.ctl(&["upgrade", "execute", "sushi"])
+    machine
+        .ctl(&["upgrade", "execute", "sushi"])
         .expect_failure(6, &["major version upgrade", "borealisctl upgrade cancel"]);
-    desk.ctl_ok(&["upgrade", "cancel", "sushi"]);
+    machine.ctl_ok(&["upgrade", "cancel", "sushi"]);
     assert_eq!(
-        desk.json(&["upgrade", "info", "sushi"])["upgrade_status"],
+        machine.json(&["upgrade", "info", "sushi"])["upgrade_status"],
         "available"
     );
 
-    let faults = desk.sandbox.faults();
+    let faults = machine.sandbox.faults();
     let state = faults.set_state("sushi", AddonState::Maintenance);
-    desk.sandbox.block_on(state).unwrap();
-    desk.ctl(&["upgrade", "execute", "sushi"])
+    machine.sandbox.block_on(state).unwrap();
+    machine
+        .ctl(&["upgrade", "execute", "sushi"])
         .expect_failure(1, &["currently undergoing maintenance"]);
     let state = faults.set_state("sushi", AddonState::Available);
-    desk.sandbox.block_on(state).unwrap();
+    machine.sandbox.block_on(state).unwrap();
     let refused = Action::status(400).body(r#"{"reason": "It is too old!"}"#);
     faults.add(
         Fault::on("pg-version-upgrades", refused)
             .method("POST")
             .times(1),
     );
-    desk.ctl(&["upgrade", "execute", "sushi"])
+    machine
+        .ctl(&["upgrade", "execute", "sushi"])
         .expect_failure(1, &["is in a state that prevents upgrades: It is too old!"]);
     faults.add(
         Fault::on("pg-version-upgrades", Action::status(403))
             .method("POST")
             .times(1),
     );
-    desk.ctl(&["upgrade", "execute", "sushi"])
+    machine
+        .ctl(&["upgrade", "execute", "sushi"])
         .expect_failure(6, &["write access", "revoked"]);
-    desk.leave();
+    machine.leave();
 }

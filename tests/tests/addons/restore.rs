@@ -6,35 +6,38 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Action, Fault, Options},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Created at once, so that nothing waits for it.
-fn quick() -> Desk {
-    Desk::before(Options {
+fn quick() -> TestMachine {
+    TestMachine::before(Options {
         provisioning_time: Duration::ZERO,
         ..Options::default()
     })
 }
 
 /// Never finished while a test runs.
-fn slow() -> Desk {
-    Desk::before(Options {
+fn slow() -> TestMachine {
+    TestMachine::before(Options {
         provisioning_time: Duration::from_secs(3600),
         ..Options::default()
     })
 }
 
-fn created(desk: &Desk) -> u64 {
-    desk.sandbox.stats().requests_for("POST /apps/sushi/addons")
+fn created(machine: &TestMachine) -> u64 {
+    machine
+        .sandbox
+        .stats()
+        .requests_for("POST /apps/sushi/addons")
 }
 
 #[test]
 fn capabilities_are_shown() {
-    let desk = Desk::new();
-    let shown = desk.json(&["restore", "capabilities", "sushi"]);
+    let machine = TestMachine::new();
+    let shown = machine.json(&["restore", "capabilities", "sushi"]);
     assert_eq!(
         (&shown["clone_supported"], &shown["restore_supported"]),
         (&true.into(), &true.into())
@@ -46,19 +49,19 @@ fn capabilities_are_shown() {
             .ends_with('Z'),
         "{shown}"
     );
-    let table = desk.ctl_ok(&["restore:capabilities", "-a", "sushi"]);
+    let table = machine.ctl_ok(&["restore:capabilities", "-a", "sushi"]);
     assert!(
         table.contains("Point-in-time Restore Supported  Yes"),
         "{table}"
     );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_clone_is_waited_for_and_holds_the_data() {
-    let desk = quick();
-    let source = desk.open(&["sushi"]);
-    let clone = desk.ctl(&[
+    let machine = quick();
+    let source = machine.open(&["sushi"]);
+    let clone = machine.ctl(&[
         "restore",
         "execute",
         "sushi",
@@ -79,20 +82,20 @@ fn a_clone_is_waited_for_and_holds_the_data() {
         (&clone["source_addon"], &clone["status"]),
         (&"borealis-pg-hex-12345".into(), &"available".into())
     );
-    let copy = desk.open(&["udon"]);
+    let copy = machine.open(&["udon"]);
     let tables = "select count(*) from information_schema.tables where table_schema = 'public'";
-    assert_eq!(desk.query(&copy, tables), desk.query(&source, tables));
-    let info = desk.json(&["info", "udon", "--wait"]);
+    assert_eq!(machine.query(&copy, tables), machine.query(&source, tables));
+    let info = machine.json(&["info", "udon", "--wait"]);
     assert_eq!(info["restore_source_addon_name"], "borealis-pg-hex-12345");
     // Seen to its end: the same words ask for another one.
-    let another = desk.json(&["restore", "execute", "sushi"]);
+    let another = machine.json(&["restore", "execute", "sushi"]);
     assert_ne!(another["addon"], clone["addon"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn an_interrupted_wait_is_gone_on_with_and_nothing_is_started_twice() {
-    let mut desk = slow();
+    let mut machine = slow();
     let args = [
         "restore",
         "execute",
@@ -101,7 +104,10 @@ fn an_interrupted_wait_is_gone_on_with_and_nothing_is_started_twice() {
         "2026-11-22T12:00:00+01:00",
         "--wait",
     ];
-    let mut waiting = desk.run(desk.binary("borealisctl")).args(&args).start();
+    let mut waiting = machine
+        .run(machine.binary("borealisctl"))
+        .args(&args)
+        .start();
     let mut shown = String::new();
     let mut stdout = BufReader::new(waiting.stdout.take().unwrap());
     stdout.read_line(&mut shown).unwrap();
@@ -121,7 +127,10 @@ fn an_interrupted_wait_is_gone_on_with_and_nothing_is_started_twice() {
     );
 
     // The same words go on where it was; other words are another restore.
-    let mut waiting = desk.run(desk.binary("borealisctl")).args(&args).start();
+    let mut waiting = machine
+        .run(machine.binary("borealisctl"))
+        .args(&args)
+        .start();
     shown.clear();
     BufReader::new(waiting.stdout.take().unwrap())
         .read_line(&mut shown)
@@ -132,31 +141,33 @@ fn an_interrupted_wait_is_gone_on_with_and_nothing_is_started_twice() {
     );
     kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
     assert_eq!(waiting.wait().unwrap().code(), Some(130));
-    assert_eq!(created(&desk), 1);
+    assert_eq!(created(&machine), 1);
 
     // A daemon that doesn't remember it finds it at the provider.
-    desk.kill_daemon();
-    desk.start_daemon();
+    machine.kill_daemon();
+    machine.start_daemon();
     let mut args = args;
     args[2] = "sushi::DATABASE";
-    desk.ctl(&args)
+    machine
+        .ctl(&args)
         .expect_failure(1, &["under way already", &addon, "hint:", "--wait"]);
-    assert_eq!(created(&desk), 1);
-    desk.json(&["restore", "execute", "sushi::DATABASE"]);
-    assert_eq!(created(&desk), 2);
-    desk.leave();
+    assert_eq!(created(&machine), 1);
+    machine.json(&["restore", "execute", "sushi::DATABASE"]);
+    assert_eq!(created(&machine), 2);
+    machine.leave();
 }
 
 #[test]
 fn what_is_wrong_with_a_restore_is_told() {
-    let desk = quick();
-    let restore = |args: &[&str]| desk.ctl(&[&["restore", "execute", "sushi"], args].concat());
+    let machine = quick();
+    let restore = |args: &[&str]| machine.ctl(&[&["restore", "execute", "sushi"], args].concat());
     restore(&["-t", "tomorrow"]).expect_failure(2, &["ISO 8601"]);
     restore(&["-d", "nowhere"]).expect_failure(5, &["there is no app nowhere"]);
     restore(&["--as", "DATABASE"]).expect_failure(1, &["Name DATABASE is already taken."]);
-    desk.ctl(&["restore", "execute", "tempura"])
+    machine
+        .ctl(&["restore", "execute", "tempura"])
         .expect_failure(6, &["not finished provisioning"]);
-    let faults = desk.sandbox.faults();
+    let faults = machine.sandbox.faults();
     let refused =
         Action::status(400).body(r#"{"reason": "Multi-tenant plans are not supported!"}"#);
     faults.add(Fault::on("restore-tokens", refused).times(1));
@@ -164,7 +175,7 @@ fn what_is_wrong_with_a_restore_is_told() {
         1,
         &["can't be restored or cloned: Multi-tenant plans are not supported!"],
     );
-    let before = created(&desk);
+    let before = created(&machine);
     faults.add(
         Fault::on("/apps/sushi/addons", Action::Drop)
             .method("POST")
@@ -172,18 +183,19 @@ fn what_is_wrong_with_a_restore_is_told() {
             .after(),
     );
     restore(&[]).expect_failure(1, &["it is not known whether", "heroku addons --app sushi"]);
-    assert_eq!(created(&desk), before + 1);
-    desk.leave();
+    assert_eq!(created(&machine), before + 1);
+    machine.leave();
 }
 
 #[test]
 fn a_provisioning_that_is_cancelled_ends_the_wait() {
-    let desk = slow();
-    let clone = desk.json(&["restore", "execute", "sushi"]);
+    let machine = slow();
+    let clone = machine.json(&["restore", "execute", "sushi"]);
     let addon = clone["addon"].as_str().unwrap();
     let gone = Fault::on(&format!("/addons/{addon}"), Action::status(404));
-    desk.sandbox.faults().add(gone);
-    desk.ctl(&["info", addon, "--wait"])
+    machine.sandbox.faults().add(gone);
+    machine
+        .ctl(&["info", addon, "--wait"])
         .expect_failure(1, &["provisioning was cancelled", addon]);
-    desk.leave();
+    machine.leave();
 }

@@ -1,7 +1,7 @@
 //! `users` and `integrations`.
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Action, AddonState, Fault},
 };
 
@@ -10,49 +10,51 @@ const KEY: &str =
 
 #[test]
 fn users_are_listed() {
-    let desk = Desk::new();
-    let users = desk.json(&["users", "sushi"]);
+    let machine = TestMachine::new();
+    let users = machine.json(&["users", "sushi"]);
     assert_eq!(users.as_array().unwrap().len(), 1);
     assert_eq!(users[0]["display_name"], serde_json::Value::Null);
     assert_eq!(users[0]["user_type"], "app");
-    desk.open(&["sushi"]);
-    let users = desk.json(&["users", "--app", "sushi"]);
+    machine.open(&["sushi"]);
+    let users = machine.json(&["users", "--app", "sushi"]);
     assert_eq!(users[1]["user_type"], "personal");
-    let table = desk.ctl_ok(&["users", "sushi"]);
+    let table = machine.ctl_ok(&["users", "sushi"]);
     assert!(table.starts_with("ADD-ON USER "), "{table}");
     assert!(table.contains("\nHeroku App User "), "{table}");
     assert!(
         table.contains(users[1]["read_write_username"].as_str().unwrap()),
         "{table}"
     );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn sessions_come_back_after_a_reset_when_a_client_connects() {
-    let desk = Desk::new();
-    let personal = desk.open(&["sushi", "-w"]);
-    let app = desk.open(&["sushi", "--role", "app"]);
-    let other = desk.open(&["ramen::BOREALIS_PG_NAVY"]);
-    let before = desk.sandbox.stats().addons["borealis-pg-hex-12345"].clone();
+    let machine = TestMachine::new();
+    let personal = machine.open(&["sushi", "-w"]);
+    let app = machine.open(&["sushi", "--role", "app"]);
+    let other = machine.open(&["ramen::BOREALIS_PG_NAVY"]);
+    let before = machine.sandbox.stats().addons["borealis-pg-hex-12345"].clone();
 
-    desk.ctl(&["users", "reset", "sushi"])
+    machine
+        .ctl(&["users", "reset", "sushi"])
         .expect_failure(2, &["confirmed", "hint:", "--confirm APP"]);
-    desk.ctl(&["users", "reset", "sushi", "--confirm", "ramen"])
+    machine
+        .ctl(&["users", "reset", "sushi", "--confirm", "ramen"])
         .expect_failure(2, &["invalid confirmation provided: expected sushi"]);
-    let reset = desk.json(&["users:reset", "--app", "sushi", "--confirm", "sushi"]);
+    let reset = machine.json(&["users:reset", "--app", "sushi", "--confirm", "sushi"]);
     assert_eq!(reset["addon"], "borealis-pg-hex-12345");
     assert_eq!(
         reset["sessions"],
         serde_json::json!(["sushi-app", "sushi-rw"])
     );
 
-    let after = desk.sandbox.stats().addons["borealis-pg-hex-12345"].clone();
+    let after = machine.sandbox.stats().addons["borealis-pg-hex-12345"].clone();
     assert_eq!(after.resets, before.resets + 1);
     for url in [&personal, &app, &other] {
-        assert_eq!(desk.query(url, "select 1"), "1");
+        assert_eq!(machine.query(url, "select 1"), "1");
     }
-    let told = desk.ctl_ok(&["users", "reset", "sushi", "-c", "sushi"]);
+    let told = machine.ctl_ok(&["users", "reset", "sushi", "-c", "sushi"]);
     assert!(
         told.contains("Open session sushi-rw: its connections are cut"),
         "{told}"
@@ -61,22 +63,23 @@ fn sessions_come_back_after_a_reset_when_a_client_connects() {
         told.contains("Open session sushi-app: its connections go on"),
         "{told}"
     );
-    assert_eq!(desk.query(&personal, "select 1"), "1");
-    desk.leave();
+    assert_eq!(machine.query(&personal, "select 1"), "1");
+    machine.leave();
 }
 
 #[test]
 fn a_reset_is_refused_for_what_the_add_on_is_doing() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let reset = ["users", "reset", "sushi", "-c", "sushi"];
     let set = |state| {
-        let faults = desk.sandbox.faults();
-        desk.sandbox
+        let faults = machine.sandbox.faults();
+        machine
+            .sandbox
             .block_on(faults.set_state("sushi", state))
             .unwrap();
     };
     set(AddonState::Maintenance);
-    desk.ctl(&reset).expect_failure(
+    machine.ctl(&reset).expect_failure(
         1,
         &[
             "currently undergoing maintenance",
@@ -84,32 +87,35 @@ fn a_reset_is_refused_for_what_the_add_on_is_doing() {
         ],
     );
     set(AddonState::Provisioning);
-    desk.ctl(&reset)
+    machine
+        .ctl(&reset)
         .expect_failure(6, &["not finished provisioning"]);
     set(AddonState::Upgrading);
-    desk.ctl(&reset)
+    machine
+        .ctl(&reset)
         .expect_failure(6, &["major version upgrade", "upgrade cancel"]);
     set(AddonState::Available);
-    let faults = desk.sandbox.faults();
+    let faults = machine.sandbox.faults();
     faults.add(Fault::on("db-users/credentials", Action::status(403)).times(1));
-    desk.ctl(&reset)
+    machine
+        .ctl(&reset)
         .expect_failure(6, &["write access", "revoked", "new add-on plan"]);
     faults.add(Fault::on("db-users/credentials", Action::Drop).times(1));
-    desk.ctl(&reset).expect_failure(
+    machine.ctl(&reset).expect_failure(
         1,
         &["it is not known whether the database users were reset"],
     );
     assert_eq!(
-        desk.sandbox.stats().addons["borealis-pg-hex-12345"].resets,
+        machine.sandbox.stats().addons["borealis-pg-hex-12345"].resets,
         0
     );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn integrations_are_registered_listed_and_removed() {
-    let desk = Desk::new();
-    let register = |args: &[&str]| desk.ctl(&[&["integrations", "register"], args].concat());
+    let machine = TestMachine::new();
+    let register = |args: &[&str]| machine.ctl(&[&["integrations", "register"], args].concat());
     let words: Vec<&str> = KEY.split(' ').collect();
     let registered = register(
         &[
@@ -147,7 +153,7 @@ fn integrations_are_registered_listed_and_removed() {
         .expect_failure(1, &["can't be registered", "key"]);
     register(&["sushi", "-n", "x"]).expect_failure(2, &["the SSH public key is missing"]);
 
-    let list = desk.json(&["integrations", "sushi"]);
+    let list = machine.json(&["integrations", "sushi"]);
     assert_eq!(list[0]["name"], "etl_1");
     assert_eq!(
         (&list[0]["write_access"], &list[1]["write_access"]),
@@ -159,11 +165,12 @@ fn integrations_are_registered_listed_and_removed() {
     );
 
     let remove = ["integrations", "remove", "sushi", "--name", "etl_1"];
-    desk.ctl(&remove).expect_failure(2, &["--confirm etl_1"]);
-    desk.ctl_ok(&[&remove[..], &["--confirm", "etl_1"]].concat());
-    desk.ctl(&[&remove[..], &["-c", "etl_1"]].concat())
+    machine.ctl(&remove).expect_failure(2, &["--confirm etl_1"]);
+    machine.ctl_ok(&[&remove[..], &["--confirm", "etl_1"]].concat());
+    machine
+        .ctl(&[&remove[..], &["-c", "etl_1"]].concat())
         .expect_failure(1, &["has no data integration named etl_1", "hint:"]);
-    desk.ctl_ok(&[
+    machine.ctl_ok(&[
         "integrations:deregister",
         "-a",
         "sushi",
@@ -172,8 +179,8 @@ fn integrations_are_registered_listed_and_removed() {
         "-c",
         "etl_2",
     ]);
-    let outcome = desk.ctl(&["integrations", "sushi"]);
+    let outcome = machine.ctl(&["integrations", "sushi"]);
     assert_eq!(outcome.stderr, "no data integrations are registered\n");
     assert_eq!(outcome.expect_success(), "");
-    desk.leave();
+    machine.leave();
 }

@@ -41,9 +41,9 @@ fn over_a_line(line: &Line, bastion: BastionKind) -> Scene {
             bastion_seen_at: Some(line.address()),
             ..with(bastion)
         },
-        |desk| line.lead_to(desk.sandbox.bastion_port()),
+        |machine| line.lead_to(machine.sandbox.bastion_port()),
     );
-    assert_eq!(scene.desk.wait_for("sushi", |_| true).state(), State::Up);
+    assert_eq!(scene.machine.wait_for("sushi", |_| true).state(), State::Up);
     scene
 }
 
@@ -125,9 +125,9 @@ fn a_bad_line() {
             bastion_seen_at: Some(line.address()),
             ..with(BastionKind::Sshd)
         },
-        |desk| {
-            desk.write_config(&format!("connect_timeout = \"{}s\"\n", PATIENT.as_secs()));
-            line.lead_to(desk.sandbox.bastion_port());
+        |machine| {
+            machine.write_config(&format!("connect_timeout = \"{}s\"\n", PATIENT.as_secs()));
+            line.lead_to(machine.sandbox.bastion_port());
         },
     );
     line.set_quality(Quality {
@@ -176,23 +176,29 @@ fn the_address_changes() {
         scene.answers_within(HALF_OPEN, began);
         // None for a while.
         wire.leave_network();
-        let waiting = scene.desk.wait_for("sushi", |session| {
+        let waiting = scene.machine.wait_for("sushi", |session| {
             let error = session.last_error.as_ref();
             error.is_some_and(|error| error.code == "no-network")
         });
         assert_eq!(waiting.state(), State::Reconnecting);
-        let listed = scene.desk.ctl_ok(&["list"]);
+        let listed = scene.machine.ctl_ok(&["list"]);
         assert!(listed.contains("network"), "{listed}");
         let attempts = || {
-            let metrics = scene.desk.ctl_ok(&["metrics"]);
+            let metrics = scene.machine.ctl_ok(&["metrics"]);
             let counted = metrics
                 .lines()
                 .filter(|line| line.starts_with("borealis_session_attempts_total{"));
             counted.map(str::to_owned).collect::<Vec<_>>()
         };
-        let before = (attempts(), scene.desk.sandbox.stats().bastion.connections);
+        let before = (
+            attempts(),
+            scene.machine.sandbox.stats().bastion.connections,
+        );
         last(Duration::from_secs(3));
-        let after = (attempts(), scene.desk.sandbox.stats().bastion.connections);
+        let after = (
+            attempts(),
+            scene.machine.sandbox.stats().bastion.connections,
+        );
         assert_eq!(before, after, "attempts without a network");
         wire.join_network(HERE);
         // No backoff: it is told that there is a network.
@@ -214,11 +220,11 @@ fn names_are_not_found() {
                 bastion_seen_at: Some(("bastion.example".into(), line.address().1)),
                 ..Options::default()
             },
-            |desk| line.lead_to(desk.sandbox.bastion_port()),
+            |machine| line.lead_to(machine.sandbox.bastion_port()),
         );
         names.set("");
         scene.bastion(BastionAction::Cut);
-        let down = scene.desk.wait_for("sushi", |session| {
+        let down = scene.machine.wait_for("sushi", |session| {
             let error = session.last_error.as_ref();
             error.is_some_and(|error| error.message.contains("bastion.example"))
         });

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use borealis_tests::{harness::Desk, sandbox::BastionAction};
+use borealis_tests::{harness::TestMachine, sandbox::BastionAction};
 
 use super::client::Client;
 
 /// The calls since the last time that were counted, by method and the end of the path.
 struct Counter<'a> {
-    desk: &'a Desk,
+    machine: &'a TestMachine,
     seen: BTreeMap<String, u64>,
 }
 
@@ -27,10 +27,10 @@ impl Counter<'_> {
         // A grant is removed behind everybody's back.
         let removed = |stats: &borealis_tests::sandbox::Stats| stats.grants.outstanding == 0;
         let waiting = self
-            .desk
+            .machine
             .sandbox
             .wait_for(borealis_tests::harness::PATIENCE, removed);
-        let stats = self.desk.sandbox.block_on(waiting).unwrap();
+        let stats = self.machine.sandbox.block_on(waiting).unwrap();
         let mut calls = Vec::new();
         for (name, count) in &stats.requests {
             let before = self.seen.get(name).copied().unwrap_or_default();
@@ -64,52 +64,56 @@ fn short(name: &str) -> String {
 
 #[test]
 fn the_provider_is_asked_for_no_more_than_is_needed() {
-    let mut desk = Desk::new();
+    let mut machine = TestMachine::new();
     let mut counter = Counter {
-        desk: &desk,
+        machine: &machine,
         seen: BTreeMap::new(),
     };
     counter.expect("a daemon without sessions", &[]);
-    let url = desk.open(&["sushi"]);
+    let url = machine.open(&["sushi"]);
     counter.expect(
         "an open",
         &[ADDONS, ATTACHMENTS, GRANT, KEY, PASSWORD, NO_GRANT],
     );
-    desk.open(&["sushi"]);
+    machine.open(&["sushi"]);
     counter.expect("an open of the same", &[]);
     for _ in 0..20 {
         Client::connect(&url).slowest(5);
     }
     counter.expect("twenty clients", &[]);
     for _ in 0..3 {
-        let faults = desk.sandbox.faults();
-        desk.sandbox
+        let faults = machine.sandbox.faults();
+        machine
+            .sandbox
             .block_on(faults.bastion(BastionAction::Cut))
             .unwrap();
         Client::connect(&url).slowest(1);
     }
     counter.expect("three reconnects", &[]);
-    desk.ctl_ok(&["rotate", "sushi"]);
+    machine.ctl_ok(&["rotate", "sushi"]);
     counter.expect(
         "a rotation, of which a day has three",
         &[GRANT, KEY, PASSWORD, NO_GRANT],
     );
-    desk.open(&["sushi", "-w"]);
+    machine.open(&["sushi", "-w"]);
     counter.expect(
         "another access to the same add-on",
         &[ADDONS, ATTACHMENTS, GRANT, PASSWORD, NO_GRANT],
     );
-    desk.ctl_ok(&["close", "sushi-rw"]);
+    machine.ctl_ok(&["close", "sushi-rw"]);
     counter.expect("a close", &[]);
-    desk.open(&["sushi", "-w"]);
+    machine.open(&["sushi", "-w"]);
     counter.expect("an open of what was closed", &[ADDONS, ATTACHMENTS]);
-    desk.ctl_ok(&["close", "sushi-rw"]);
+    machine.ctl_ok(&["close", "sushi-rw"]);
     counter.expect("another close", &[]);
     let seen = counter.seen;
-    assert_eq!(desk.stop_daemon(), Some(0));
-    desk.start_daemon();
+    assert_eq!(machine.stop_daemon(), Some(0));
+    machine.start_daemon();
     Client::connect(&url).slowest(1);
-    let mut counter = Counter { desk: &desk, seen };
+    let mut counter = Counter {
+        machine: &machine,
+        seen,
+    };
     counter.expect("a restart", &[GRANT, KEY, PASSWORD, NO_GRANT]);
-    desk.leave();
+    machine.leave();
 }

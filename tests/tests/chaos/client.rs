@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::TestMachine;
 use tokio_postgres::NoTls;
 
 /// A connection that stays, to be asked again and again.
@@ -60,9 +60,9 @@ impl Client {
 
 impl StalledReader {
     /// Returns once the first of its result is there.
-    pub(super) fn start(desk: &Desk, url: &str) -> Self {
+    pub(super) fn start(machine: &TestMachine, url: &str) -> Self {
         let endless = "copy (select repeat('x', 1000), generate_series(1, 100000000)) to stdout";
-        let mut psql = desk.run("psql").args(&["-XAtqc", endless, url]).start();
+        let mut psql = machine.run("psql").args(&["-XAtqc", endless, url]).start();
         // What psql can't write it doesn't read: its pipe is full after 64 KiB.
         let mut first = [0];
         psql.stdout

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use borealis_tests::{harness::Desk, sandbox::Options};
+use borealis_tests::{harness::TestMachine, sandbox::Options};
 
 use super::{
     client::Client,
@@ -19,13 +19,13 @@ const TUNNELS: u64 = 8;
 fn all_are_served(delay: Duration) {
     let line = Line::on_loopback();
     line.set_quality(Quality { delay, loss: 0 });
-    let mut desk = Desk::without_daemon(Options {
+    let mut machine = TestMachine::without_daemon(Options {
         bastion_seen_at: Some(line.address()),
         ..Options::default()
     });
-    line.lead_to(desk.sandbox.bastion_port());
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    line.lead_to(machine.sandbox.bastion_port());
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     let clients: Vec<_> = thread::scope(|scope| {
         let connecting: Vec<_> = (0..CROWD)
             .map(|_| scope.spawn(|| Client::connect(&url)))
@@ -38,10 +38,10 @@ fn all_are_served(delay: Duration) {
     for client in &clients {
         client.slowest(2);
     }
-    let tunnels = metric(&desk, "borealis_session_tunnels{");
+    let tunnels = metric(&machine, "borealis_session_tunnels{");
     assert!((3..=TUNNELS).contains(&tunnels), "{tunnels}");
     drop(clients);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]

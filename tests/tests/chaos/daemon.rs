@@ -26,16 +26,16 @@ fn killed_under_load() {
     });
     for _ in 0..2 {
         scene.load.set_absent(true);
-        scene.desk.kill_daemon();
+        scene.machine.kill_daemon();
         let began = Instant::now();
-        scene.desk.start_daemon();
+        scene.machine.start_daemon();
         scene.load.set_absent(false);
         scene.answers_within(HALF_OPEN, began);
     }
     scene.measure(RESTART, |scene| {
-        scene.desk.kill_daemon();
+        scene.machine.kill_daemon();
         let began = Instant::now();
-        scene.desk.start_daemon();
+        scene.machine.start_daemon();
         began
     });
     scene.leave();
@@ -50,17 +50,17 @@ fn eight_hours_of_sleep() {
             bastion_seen_at: Some(line.address()),
             ..Options::default()
         },
-        |desk| {
-            line.lead_to(desk.sandbox.bastion_port());
-            let file = desk.path("clock");
-            desk.set("BOREALIS_TEST_CLOCK", &file.display().to_string());
+        |machine| {
+            line.lead_to(machine.sandbox.bastion_port());
+            let file = machine.path("clock");
+            machine.set("BOREALIS_TEST_CLOCK", &file.display().to_string());
             clock = Some(file);
         },
     );
     line.mute();
     fs::write(clock.unwrap(), (8 * 3600).to_string()).unwrap();
     scene.answers_within(HALF_OPEN, Instant::now());
-    let log = scene.desk.log();
+    let log = scene.machine.log();
     let seen = log
         .lines()
         .find(|line| line.contains("time has passed unseen"));
@@ -79,19 +79,19 @@ fn suspended() {
             bastion_seen_at: Some(line.address()),
             ..Options::default()
         },
-        |desk| line.lead_to(desk.sandbox.bastion_port()),
+        |machine| line.lead_to(machine.sandbox.bastion_port()),
     );
     // For a moment, and nothing else happens: nothing is lost.
-    scene.desk.daemon().signal(Signal::STOP);
+    scene.machine.daemon().signal(Signal::STOP);
     last(Duration::from_secs(1));
-    scene.desk.daemon().signal(Signal::CONT);
+    scene.machine.daemon().signal(Signal::CONT);
     scene.load.await_answers(10);
     // For long, and the line dies meanwhile without a word.
-    scene.desk.daemon().signal(Signal::STOP);
+    scene.machine.daemon().signal(Signal::STOP);
     line.mute();
     last(Duration::from_secs(8));
-    scene.desk.daemon().signal(Signal::CONT);
+    scene.machine.daemon().signal(Signal::CONT);
     scene.answers_within(HALF_OPEN, Instant::now());
-    assert!(scene.desk.log().contains("time has passed unseen"));
+    assert!(scene.machine.log().contains("time has passed unseen"));
     scene.leave();
 }

@@ -8,7 +8,7 @@ use std::{
 
 use borealis_proto::v1::State;
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{PATIENCE, TestMachine},
     sandbox::{BastionAction, Options},
 };
 
@@ -17,8 +17,8 @@ use super::{
     scene::metric,
 };
 
-fn tasks(desk: &Desk) -> u64 {
-    metric(desk, "borealis_tasks ")
+fn tasks(machine: &TestMachine) -> u64 {
+    metric(machine, "borealis_tasks ")
 }
 
 fn address(url: &str) -> &str {
@@ -28,17 +28,18 @@ fn address(url: &str) -> &str {
 
 #[test]
 fn clients_that_stop_waiting_are_forgotten() {
-    let desk = Desk::new();
-    let managed = desk.open(&["sushi"]);
-    let raw = desk.open(&["sushi", "--passthrough", "--name", "raw"]);
-    let faults = desk.sandbox.faults();
-    desk.sandbox
+    let machine = TestMachine::new();
+    let managed = machine.open(&["sushi"]);
+    let raw = machine.open(&["sushi", "--passthrough", "--name", "raw"]);
+    let faults = machine.sandbox.faults();
+    machine
+        .sandbox
         .block_on(faults.bastion(BastionAction::Stop))
         .unwrap();
     for session in ["sushi", "raw"] {
-        desk.wait_for(session, |session| session.state() != State::Up);
+        machine.wait_for(session, |session| session.state() != State::Up);
     }
-    let before = tasks(&desk);
+    let before = tasks(&machine);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let waiting: Vec<_> = [&managed, &raw]
         .into_iter()
@@ -53,8 +54,8 @@ fn clients_that_stop_waiting_are_forgotten() {
         .collect();
     let began = Instant::now();
     // One for each, and a few of an attempt come and go.
-    while tasks(&desk) < before + 30 {
-        assert!(began.elapsed() < PATIENCE, "{before}, {}", tasks(&desk));
+    while tasks(&machine) < before + 30 {
+        assert!(began.elapsed() < PATIENCE, "{before}, {}", tasks(&machine));
         last(Duration::from_millis(20));
     }
     for client in waiting {
@@ -62,36 +63,41 @@ fn clients_that_stop_waiting_are_forgotten() {
     }
     drop(runtime);
     let left = Instant::now();
-    while tasks(&desk) > before + 4 {
+    while tasks(&machine) > before + 4 {
         // Far below the 30 s after which they would be refused.
-        assert!(left.elapsed() < Duration::from_secs(15), "{}", tasks(&desk));
+        assert!(
+            left.elapsed() < Duration::from_secs(15),
+            "{}",
+            tasks(&machine)
+        );
         last(Duration::from_millis(20));
     }
-    desk.sandbox
+    machine
+        .sandbox
         .block_on(faults.bastion(BastionAction::Start))
         .unwrap();
-    assert_eq!(desk.query(&managed, "select 1"), "1");
-    desk.leave();
+    assert_eq!(machine.query(&managed, "select 1"), "1");
+    machine.leave();
 }
 
 /// How long it takes until a line that nobody uses is known to be dead.
 fn found_dead(keepalive: &str) -> Duration {
     let line = Line::on_loopback();
-    let desk = Desk::without_daemon(Options {
+    let machine = TestMachine::without_daemon(Options {
         bastion_seen_at: Some(line.address()),
         ..Options::default()
     });
-    line.lead_to(desk.sandbox.bastion_port());
-    desk.write_config(keepalive);
-    let mut desk = desk;
-    desk.start_daemon();
-    desk.open(&["sushi"]);
+    line.lead_to(machine.sandbox.bastion_port());
+    machine.write_config(keepalive);
+    let mut machine = machine;
+    machine.start_daemon();
+    machine.open(&["sushi"]);
     let began = Instant::now();
     line.mute();
-    desk.wait_for("sushi", |session| session.state() != State::Up);
+    machine.wait_for("sushi", |session| session.state() != State::Up);
     let took = began.elapsed();
-    desk.wait_for("sushi", |session| session.state() == State::Up);
-    desk.leave();
+    machine.wait_for("sushi", |session| session.state() == State::Up);
+    machine.leave();
     took
 }
 
@@ -112,12 +118,12 @@ fn how_soon_is_configurable() {
 
 #[test]
 fn a_client_that_never_says_who_it_is_is_closed() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
     let mut silent = TcpStream::connect(address(&url)).unwrap();
     silent.set_read_timeout(Some(PATIENCE)).unwrap();
     let began = Instant::now();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     assert!(began.elapsed() > Duration::from_secs(29));
-    desk.leave();
+    machine.leave();
 }

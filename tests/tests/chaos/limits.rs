@@ -9,7 +9,7 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{PATIENCE, TestMachine},
     sandbox::Options,
 };
 
@@ -21,7 +21,7 @@ const FEW: u64 = 110;
 #[test]
 fn descriptors_run_out() {
     let scene = Scene::new(Options::default());
-    let pid = scene.desk.daemon().pid().to_string();
+    let pid = scene.machine.daemon().pid().to_string();
     let limit = |limit: &str| {
         let status = Command::new("prlimit")
             .args(["--pid", &pid, &format!("--nofile={limit}:")])
@@ -35,57 +35,57 @@ fn descriptors_run_out() {
     let crowd: Vec<_> = (0..FEW)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    await_log(&scene.desk, "can't accept connections");
+    await_log(&scene.machine, "can't accept connections");
     drop(crowd);
     scene.answers_within(Duration::from_secs(15), Instant::now());
-    await_log(&scene.desk, "connections are accepted again");
+    await_log(&scene.machine, "connections are accepted again");
     scene.leave();
 }
 
 #[test]
 fn the_limit_on_descriptors_is_raised() {
-    let desk = Desk::new();
-    let limits = fs::read_to_string(format!("/proc/{}/limits", desk.daemon().pid())).unwrap();
+    let machine = TestMachine::new();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", machine.daemon().pid())).unwrap();
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));
     let fields: Vec<_> = line.unwrap().split_whitespace().collect();
     assert_eq!(fields[3], fields[4], "{limits}");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn the_disk_is_full() {
     apart("limits::the_disk_is_full", || {
-        let desk = Desk::without_daemon(Options::default());
-        let state = desk.path("state");
+        let machine = TestMachine::without_daemon(Options::default());
+        let state = machine.path("state");
         fs::create_dir(&state).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=512k", "none"])
             .arg(&state)
             .status();
         assert!(mounted.unwrap().success());
-        let mut desk = desk;
-        desk.set("BOREALIS_LOG", "borealisd=debug");
-        desk.start_daemon();
-        let scene = Scene::at(desk);
-        let file = scene.desk.path("state/borealis/state.json");
-        scene.desk.open(&["ramen::BOREALIS_PG_NAVY"]);
+        let mut machine = machine;
+        machine.set("BOREALIS_LOG", "borealisd=debug");
+        machine.start_daemon();
+        let scene = Scene::at(machine);
+        let file = scene.machine.path("state/borealis/state.json");
+        scene.machine.open(&["ramen::BOREALIS_PG_NAVY"]);
         // All that is left.
-        let filler = scene.desk.path("state/filler");
+        let filler = scene.machine.path("state/filler");
         let filling = fs::write(&filler, vec![0; 512 * 1024]);
         assert!(filling.is_err());
         // Only now: what a session learns as it comes up is saved after it was opened.
         let before = fs::read(&file).unwrap();
         // What would not survive a restart is not begun.
         scene
-            .desk
+            .machine
             .ctl(&["open", "sushi", "-w"])
             .expect_failure(1, &["No space left", "hint: ", "free some space"]);
         // What is over is over, and told.
-        scene.desk.ctl(&["close", "ramen.borealis_pg_navy"]);
-        await_log(&scene.desk, "not saved");
-        await_status(&scene.desk, |said| said.contains("state.json"));
+        scene.machine.ctl(&["close", "ramen.borealis_pg_navy"]);
+        await_log(&scene.machine, "not saved");
+        await_status(&scene.machine, |said| said.contains("state.json"));
         assert_eq!(fs::read(&file).unwrap(), before, "half written");
         // It goes on.
         scene.load.await_answers(20);
@@ -97,22 +97,22 @@ fn the_disk_is_full() {
             last(Duration::from_millis(20));
         }
         serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
-        await_status(&scene.desk, |said| !said.contains("state.json"));
-        scene.desk.open(&["sushi", "-w"]);
+        await_status(&scene.machine, |said| !said.contains("state.json"));
+        scene.machine.open(&["sushi", "-w"]);
         scene.load.stop();
-        scene.desk.leave();
+        scene.machine.leave();
     });
 }
 
 #[test]
 fn unreadable_state_is_set_aside_and_named() {
-    let mut desk = Desk::new();
-    desk.open(&["sushi"]);
-    desk.kill_daemon();
-    let dir = desk.path("state/borealis");
+    let mut machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    machine.kill_daemon();
+    let dir = machine.path("state/borealis");
     let garbage = "{\"version\": 1, \"sessions\": [";
     fs::write(dir.join("state.json"), garbage).unwrap();
-    desk.start_daemon();
+    machine.start_daemon();
     let aside = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -123,89 +123,90 @@ fn unreadable_state_is_set_aside_and_named() {
         })
         .expect("what was there is kept");
     assert_eq!(fs::read_to_string(&aside).unwrap(), garbage);
-    let status = desk.ctl(&["status"]);
+    let status = machine.ctl(&["status"]);
     let said = format!("{}{}", status.stdout, status.stderr);
     assert!(said.contains(&aside.display().to_string()), "{said}");
-    assert!(desk.log().contains("could not be read"));
-    desk.open(&["sushi"]);
-    desk.leave();
+    assert!(machine.log().contains("could not be read"));
+    machine.open(&["sushi"]);
+    machine.leave();
 }
 
 #[test]
 fn a_config_that_cannot_be_read_changes_nothing() {
-    let desk = Desk::without_daemon(Options::default());
+    let machine = TestMachine::without_daemon(Options::default());
     let good = "max_connections = 7\n";
-    desk.write_config(good);
-    let mut desk = desk;
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    machine.write_config(good);
+    let mut machine = machine;
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     for bad in [
         "max_connections = \"seven\"\n",
         "max_connections = = 7\n",
         "\u{0}",
     ] {
-        desk.write_config(bad);
-        let refused = desk.ctl(&["reload"]);
+        machine.write_config(bad);
+        let refused = machine.ctl(&["reload"]);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("config.toml"), "{refused:?}");
-        assert_eq!(desk.query(&url, "select 1"), "1");
-        let file = desk.path("config/borealis/config.toml");
+        assert_eq!(machine.query(&url, "select 1"), "1");
+        let file = machine.path("config/borealis/config.toml");
         assert_eq!(fs::read_to_string(&file).unwrap(), bad);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o111, 0);
     }
     // The daemon that starts with it says where it is wrong, and leaves it alone.
-    assert_eq!(desk.stop_daemon(), Some(0));
-    let refused = desk.run(desk.binary("borealisd")).outcome();
+    assert_eq!(machine.stop_daemon(), Some(0));
+    let refused = machine.run(machine.binary("borealisd")).outcome();
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("config.toml"), "{refused:?}");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn more_connections_than_are_allowed() {
-    let desk = Desk::without_daemon(Options::default());
-    desk.write_config("max_connections = 3\n");
-    let mut desk = desk;
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("max_connections = 3\n");
+    let mut machine = machine;
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     let mut clients: Vec<_> = (0..3)
         .map(|_| super::client::Client::connect(&url))
         .collect();
     for client in &clients {
         client.slowest(1);
     }
-    desk.psql(&url, "select 1")
+    machine
+        .psql(&url, "select 1")
         .expect_failure(2, &["has its 3 connections already", "max_connections"]);
     clients.pop();
     // Its place is free as soon as its end is seen.
     let began = Instant::now();
-    while desk.psql(&url, "select 1").code != Some(0) {
+    while machine.psql(&url, "select 1").code != Some(0) {
         assert!(began.elapsed() < PATIENCE);
     }
     drop(clients);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn clients_that_say_nothing_keep_nobody_out() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
     let (_, place) = url.rsplit_once('@').unwrap();
     let (address, _) = place.split_once('/').unwrap();
     // More than may wait to log in.
     let crowd: Vec<_> = (0..150)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    assert_eq!(desk.query(&url, "select 1"), "1");
+    assert_eq!(machine.query(&url, "select 1"), "1");
     drop(crowd);
-    desk.leave();
+    machine.leave();
 }
 
 #[track_caller]
-fn await_status(desk: &Desk, wanted: impl Fn(&str) -> bool) {
+fn await_status(machine: &TestMachine, wanted: impl Fn(&str) -> bool) {
     let began = Instant::now();
     loop {
-        let status = desk.ctl(&["status"]);
+        let status = machine.ctl(&["status"]);
         let said = format!("{}{}", status.stdout, status.stderr);
         if wanted(&said) {
             return;
@@ -216,9 +217,9 @@ fn await_status(desk: &Desk, wanted: impl Fn(&str) -> bool) {
 }
 
 #[track_caller]
-fn await_log(desk: &Desk, words: &str) {
+fn await_log(machine: &TestMachine, words: &str) {
     let began = Instant::now();
-    while !desk.log().contains(words) {
+    while !machine.log().contains(words) {
         assert!(began.elapsed() < PATIENCE, "{words:?} is not in the log");
         last(Duration::from_millis(20));
     }

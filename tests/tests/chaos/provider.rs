@@ -25,24 +25,24 @@ fn the_api_is_in_trouble() {
         ("429", Action::status(429).header("Retry-After", "1")),
     ] {
         println!("the API is {what}");
-        scene.desk.sandbox.faults().add(Fault::on("**", action));
+        scene.machine.sandbox.faults().add(Fault::on("**", action));
         // What is held needs no API.
         let began = Instant::now();
         scene.bastion(BastionAction::Cut);
         scene.answers_within(Duration::from_secs(5), began);
         // A daemon that starts now holds nothing.
         scene.load.set_absent(true);
-        scene.desk.kill_daemon();
-        scene.desk.start_daemon();
+        scene.machine.kill_daemon();
+        scene.machine.start_daemon();
         scene.load.set_absent(false);
         if what != "slow" {
-            scene.desk.wait_for("sushi", |session| {
+            scene.machine.wait_for("sushi", |session| {
                 session.state() == State::Opening
                     && (what == "silent" || session.last_error.is_some())
             });
         }
-        let faults = scene.desk.sandbox.faults();
-        scene.desk.sandbox.block_on(faults.clear()).unwrap();
+        let faults = scene.machine.sandbox.faults();
+        scene.machine.sandbox.block_on(faults.clear()).unwrap();
         scene.answers_within(AGAIN, Instant::now());
     }
     scene.leave();
@@ -51,35 +51,35 @@ fn the_api_is_in_trouble() {
 #[test]
 fn the_token_is_revoked_and_given_back() {
     let mut netrc = None;
-    let mut scene = Scene::prepared(Options::default(), |desk| {
-        desk.unset("HEROKU_API_KEY");
-        let path = desk.path(".netrc");
-        write_netrc(&path, &desk.sandbox.token());
+    let mut scene = Scene::prepared(Options::default(), |machine| {
+        machine.unset("HEROKU_API_KEY");
+        let path = machine.path(".netrc");
+        write_netrc(&path, &machine.sandbox.token());
         netrc = Some(path);
     });
     let netrc = netrc.unwrap();
-    let faults = scene.desk.sandbox.faults();
+    let faults = scene.machine.sandbox.faults();
     // A session that is up doesn't notice, and doesn't need it to come back.
     faults.revoke_token();
-    let refused = scene.desk.ctl(&["rotate", "sushi"]);
+    let refused = scene.machine.ctl(&["rotate", "sushi"]);
     assert_eq!(refused.code, Some(4), "{refused:?}");
     let began = Instant::now();
     scene.bastion(BastionAction::Cut);
     scene.answers_within(Duration::from_secs(5), began);
-    scene.desk.sandbox.faults().restore_token();
-    scene.desk.ctl_ok(&["rotate", "sushi"]);
+    scene.machine.sandbox.faults().restore_token();
+    scene.machine.ctl_ok(&["rotate", "sushi"]);
     // One that has nothing waits for a token.
-    scene.desk.sandbox.faults().revoke_token();
+    scene.machine.sandbox.faults().revoke_token();
     scene.load.set_absent(true);
-    scene.desk.kill_daemon();
-    scene.desk.start_daemon();
+    scene.machine.kill_daemon();
+    scene.machine.start_daemon();
     scene
-        .desk
+        .machine
         .wait_for("sushi", |session| session.state() == State::Failed);
-    write_netrc(&netrc, &scene.desk.sandbox.add_user("other@example.com"));
+    write_netrc(&netrc, &scene.machine.sandbox.add_user("other@example.com"));
     let given = Instant::now();
     scene
-        .desk
+        .machine
         .wait_for("sushi", |session| session.state() == State::Up);
     scene.load.set_absent(false);
     scene.answers_within(AGAIN, given);
@@ -90,15 +90,15 @@ fn the_token_is_revoked_and_given_back() {
 fn postgresql_is_restarted() {
     let scene = Scene::new(Options::default());
     for action in [PostgresAction::Restart, PostgresAction::Crash] {
-        let faults = scene.desk.sandbox.faults();
+        let faults = scene.machine.sandbox.faults();
         scene
-            .desk
+            .machine
             .sandbox
             .block_on(faults.postgres(action))
             .unwrap();
         if action == PostgresAction::Crash {
             let start = faults.postgres(PostgresAction::Start);
-            scene.desk.sandbox.block_on(start).unwrap();
+            scene.machine.sandbox.block_on(start).unwrap();
         }
         scene.answers_within(AGAIN, Instant::now());
     }

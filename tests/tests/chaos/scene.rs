@@ -1,4 +1,4 @@
-//! A desk with one session under load, before and after a fault: what must be as it was.
+//! A machine with one session under load, before and after a fault: what must be as it was.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use borealis_proto::v1::State;
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{PATIENCE, TestMachine},
     sandbox::{BastionAction, Options},
 };
 
@@ -17,9 +17,9 @@ use super::{line::last, load::Load};
 /// Held by who starts a scene, which keeps both cores busy, and by who measures.
 static CALM: RwLock<()> = RwLock::new(());
 
-/// The desk, the session `sushi` and its load.
+/// The machine, the session `sushi` and its load.
 pub(super) struct Scene {
-    pub(super) desk: Desk,
+    pub(super) machine: TestMachine,
     pub(super) url: String,
     pub(super) load: Load,
     before: Used,
@@ -52,30 +52,30 @@ impl Scene {
         Self::prepared(options, |_| {})
     }
 
-    /// After something is done to the desk, before its daemon starts.
-    pub(super) fn prepared(options: Options, prepare: impl FnOnce(&mut Desk)) -> Self {
+    /// After something is done to the machine, before its daemon starts.
+    pub(super) fn prepared(options: Options, prepare: impl FnOnce(&mut TestMachine)) -> Self {
         let _busy = CALM.read().unwrap_or_else(PoisonError::into_inner);
-        let mut desk = Desk::without_daemon(options);
+        let mut machine = TestMachine::without_daemon(options);
         // A line for each packet would be what takes the time.
-        desk.set("BOREALIS_LOG", "borealisd=debug");
-        prepare(&mut desk);
-        desk.start_daemon();
-        Self::at(desk)
+        machine.set("BOREALIS_LOG", "borealisd=debug");
+        prepare(&mut machine);
+        machine.start_daemon();
+        Self::at(machine)
     }
 
-    /// With a desk whose daemon runs.
-    pub(super) fn at(desk: Desk) -> Self {
-        let url = desk.open(&["sushi"]);
+    /// With a machine whose daemon runs.
+    pub(super) fn at(machine: TestMachine) -> Self {
+        let url = machine.open(&["sushi"]);
         // What is made once, for the first client, is no leak.
         let warm_up = Load::start(&url, 2, 2);
         warm_up.await_answers(20);
         warm_up.stop();
-        let before = used(&desk);
-        let saved = saved(&desk);
+        let before = used(&machine);
+        let saved = saved(&machine);
         let load = Load::start(&url, 2, 2);
         load.await_answers(20);
         Self {
-            desk,
+            machine,
             url,
             load,
             before,
@@ -84,14 +84,17 @@ impl Scene {
     }
 
     pub(super) fn bastion(&self, action: BastionAction) {
-        let faults = self.desk.sandbox.faults();
-        self.desk.sandbox.block_on(faults.bastion(action)).unwrap();
+        let faults = self.machine.sandbox.faults();
+        self.machine
+            .sandbox
+            .block_on(faults.bastion(action))
+            .unwrap();
     }
 
     /// Waits until the session is something else than up.
     #[track_caller]
     pub(super) fn await_down(&self) {
-        self.desk
+        self.machine
             .wait_for("sushi", |session| session.state() != State::Up);
     }
 
@@ -103,7 +106,7 @@ impl Scene {
         let took = since.elapsed();
         println!("an answer after {took:?}");
         assert!(took <= bound, "{took:?}, not {bound:?}");
-        self.desk
+        self.machine
             .wait_for("sushi", |session| session.state() == State::Up);
         self.load.await_answers(10);
     }
@@ -144,7 +147,7 @@ impl Scene {
     #[track_caller]
     pub(super) fn leave(self) {
         let Self {
-            desk,
+            machine,
             load,
             before,
             saved: expected,
@@ -152,17 +155,17 @@ impl Scene {
         } = self;
         load.stop();
         let began = Instant::now();
-        let mut after = used(&desk);
+        let mut after = used(&machine);
         while !after.fits(&before) {
             assert!(
                 began.elapsed() < PATIENCE,
                 "before {before:?}, after {after:?}"
             );
             last(Duration::from_millis(20));
-            after = used(&desk);
+            after = used(&machine);
         }
-        assert_eq!(saved(&desk), expected);
-        desk.leave();
+        assert_eq!(saved(&machine), expected);
+        machine.leave();
     }
 }
 
@@ -178,27 +181,27 @@ impl Used {
 }
 
 /// What the daemon counts under names that begin so, of all its sessions together.
-pub(super) fn metric(desk: &Desk, name: &str) -> u64 {
-    let text = desk.ctl_ok(&["metrics"]);
+pub(super) fn metric(machine: &TestMachine, name: &str) -> u64 {
+    let text = machine.ctl_ok(&["metrics"]);
     let of_name = |line: &&str| line.starts_with(name) && !line.starts_with('#');
     let values = text.lines().filter(of_name);
     let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
     values.map(value).sum()
 }
 
-fn used(desk: &Desk) -> Used {
-    let metric = |name| metric(desk, name);
+fn used(machine: &TestMachine) -> Used {
+    let metric = |name| metric(machine, name);
     let tunnels = metric("borealis_session_tunnels{");
     Used {
         descriptors: metric("process_open_fds ").saturating_sub(tunnels),
         tasks: metric("borealis_tasks "),
-        memory: desk.daemon().resident(),
+        memory: machine.daemon().resident(),
         tunnels,
     }
 }
 
 /// What the daemon would open after a restart.
-fn saved(desk: &Desk) -> serde_json::Value {
-    let text = fs::read_to_string(desk.path("state/borealis/state.json")).unwrap();
+fn saved(machine: &TestMachine) -> serde_json::Value {
+    let text = fs::read_to_string(machine.path("state/borealis/state.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -83,7 +83,7 @@ fn random_faults_under_load() {
             bastion_seen_at: Some(line.address()),
             ..Options::default()
         },
-        |desk| line.lead_to(desk.sandbox.bastion_port()),
+        |machine| line.lead_to(machine.sandbox.bastion_port()),
     );
     let began = Instant::now();
     let mut came: BTreeMap<Trouble, Came> = BTreeMap::new();
@@ -93,7 +93,7 @@ fn random_faults_under_load() {
         make(trouble, time, &mut scene, &line);
         let over = Instant::now();
         scene
-            .desk
+            .machine
             .wait_for("sushi", |session| session.state() == State::Up);
         scene.load.await_answers(20);
         let took = over.elapsed();
@@ -114,10 +114,10 @@ fn random_faults_under_load() {
 
 /// Makes trouble, and ends it after a time.
 fn make(trouble: Trouble, time: Duration, scene: &mut Scene, line: &Line) {
-    let faults = scene.desk.sandbox.faults().clone();
+    let faults = scene.machine.sandbox.faults().clone();
     let postgres = |action| {
         scene
-            .desk
+            .machine
             .sandbox
             .block_on(faults.postgres(action))
             .unwrap()
@@ -152,19 +152,19 @@ fn make(trouble: Trouble, time: Duration, scene: &mut Scene, line: &Line) {
         }
         Trouble::BackendsTerminated => {
             let terminating = faults.terminate_connections(None);
-            scene.desk.sandbox.block_on(terminating).unwrap();
+            scene.machine.sandbox.block_on(terminating).unwrap();
         }
         Trouble::PasswordRotatedElsewhere => {
             let rotating = faults.rotate_password_elsewhere("sushi", Some(Access::ReadOnly));
-            scene.desk.sandbox.block_on(rotating).unwrap();
+            scene.machine.sandbox.block_on(rotating).unwrap();
         }
         Trouble::KeysRotatedElsewhere => {
             let rotating = faults.rotate_key_elsewhere("sushi", 3);
-            scene.desk.sandbox.block_on(rotating).unwrap();
+            scene.machine.sandbox.block_on(rotating).unwrap();
             scene.bastion(BastionAction::Cut);
         }
         Trouble::CredentialsRotated => {
-            scene.desk.ctl_ok(&["rotate", "sushi"]);
+            scene.machine.ctl_ok(&["rotate", "sushi"]);
         }
         Trouble::ApiAmiss => {
             let actions = [
@@ -179,7 +179,7 @@ fn make(trouble: Trouble, time: Duration, scene: &mut Scene, line: &Line) {
             faults.add(Fault::on("**", actions[which].clone()));
             scene.bastion(BastionAction::Cut);
             last(time);
-            scene.desk.sandbox.block_on(faults.clear()).unwrap();
+            scene.machine.sandbox.block_on(faults.clear()).unwrap();
         }
         Trouble::GrantsExpired => faults.expire_grants(),
         Trouble::TokenRevoked => {
@@ -189,14 +189,14 @@ fn make(trouble: Trouble, time: Duration, scene: &mut Scene, line: &Line) {
             faults.restore_token();
         }
         Trouble::DaemonStopped => {
-            scene.desk.daemon().signal(Signal::STOP);
+            scene.machine.daemon().signal(Signal::STOP);
             last(time);
-            scene.desk.daemon().signal(Signal::CONT);
+            scene.machine.daemon().signal(Signal::CONT);
         }
         Trouble::DaemonKilled => {
             scene.load.set_absent(true);
-            scene.desk.kill_daemon();
-            scene.desk.start_daemon();
+            scene.machine.kill_daemon();
+            scene.machine.start_daemon();
             scene.load.set_absent(false);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{BastionKind, Options},
 };
 
@@ -22,19 +22,19 @@ const CONNECTION: Duration = Duration::from_secs(8);
 const EACH: u64 = 6 * 1024;
 
 fn bystanders_go_on(bastion: BastionKind, readers: usize) {
-    let mut desk = Desk::without_daemon(Options {
+    let mut machine = TestMachine::without_daemon(Options {
         bastion,
         ..Options::default()
     });
     // A line for each packet would measure the log.
-    desk.set("BOREALIS_LOG", "borealisd=debug");
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    machine.set("BOREALIS_LOG", "borealisd=debug");
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     let before = Client::connect(&url);
     before.slowest(10);
-    let memory = desk.daemon().resident();
+    let memory = machine.daemon().resident();
     let stalled: Vec<_> = (0..readers)
-        .map(|_| StalledReader::start(&desk, &url))
+        .map(|_| StalledReader::start(&machine, &url))
         .collect();
     let began = Instant::now();
     let mut asked = 0;
@@ -44,7 +44,7 @@ fn bystanders_go_on(bastion: BastionKind, readers: usize) {
         slowest = slowest.max(before.slowest(10));
         asked += 10;
     }
-    let grown = desk.daemon().resident().saturating_sub(memory);
+    let grown = machine.daemon().resident().saturating_sub(memory);
     let connecting = Instant::now();
     let after = Client::connect(&url);
     let connected = connecting.elapsed();
@@ -65,7 +65,7 @@ fn bystanders_go_on(bastion: BastionKind, readers: usize) {
     assert!(grown < EACH * readers as u64, "{grown} KiB more");
     drop(stalled);
     drop((before, after));
-    desk.leave();
+    machine.leave();
 }
 
 #[test]

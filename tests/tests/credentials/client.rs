@@ -1,6 +1,6 @@
 //! A client that stays connected and says how its connection ended.
 
-use borealis_tests::harness::{Desk, PATIENCE};
+use borealis_tests::harness::{PATIENCE, TestMachine};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Error, NoTls, error::DbError};
 
@@ -14,13 +14,13 @@ pub(crate) struct Connected {
 
 impl Connected {
     /// Connects to a URL that a session gave.
-    pub(crate) fn to(url: &str, desk: &Desk) -> Self {
-        Self::try_to(url, desk).expect("a connection")
+    pub(crate) fn to(url: &str, machine: &TestMachine) -> Self {
+        Self::try_to(url, machine).expect("a connection")
     }
 
     /// Connects, or answers why not.
-    pub(crate) fn try_to(url: &str, desk: &Desk) -> Result<Self, Error> {
-        desk.sandbox.block_on(async {
+    pub(crate) fn try_to(url: &str, machine: &TestMachine) -> Result<Self, Error> {
+        machine.sandbox.block_on(async {
             let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
             Ok(Self {
                 client,
@@ -30,15 +30,15 @@ impl Connected {
     }
 
     /// Runs statements without a result.
-    pub(crate) fn run(&self, sql: &str, desk: &Desk) -> Result<(), Error> {
-        desk.sandbox.block_on(self.client.batch_execute(sql))
+    pub(crate) fn run(&self, sql: &str, machine: &TestMachine) -> Result<(), Error> {
+        machine.sandbox.block_on(self.client.batch_execute(sql))
     }
 
     /// The first column of the first row, as text.
-    pub(crate) fn ask(&self, sql: &str, desk: &Desk) -> String {
+    pub(crate) fn ask(&self, sql: &str, machine: &TestMachine) -> String {
         use tokio_postgres::SimpleQueryMessage::Row;
 
-        let messages = desk
+        let messages = machine
             .sandbox
             .block_on(self.client.simple_query(sql))
             .expect("an answer");
@@ -50,8 +50,8 @@ impl Connected {
     }
 
     /// Waits for the end of the connection, which the server must say something at.
-    pub(crate) fn end(self, desk: &Desk) -> DbError {
-        let ended = desk
+    pub(crate) fn end(self, machine: &TestMachine) -> DbError {
+        let ended = machine
             .sandbox
             .block_on(async { timeout(PATIENCE, self.end).await });
         let error = ended

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::TestMachine;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_postgres::NoTls;
 
@@ -26,14 +26,14 @@ pub(crate) enum Connections {
 }
 
 /// What pgbench needs in the database.
-pub(crate) fn prepare(desk: &Desk) {
-    let writer = desk.open(&["sushi", "-w"]);
-    let made = desk
+pub(crate) fn prepare(machine: &TestMachine) {
+    let writer = machine.open(&["sushi", "-w"]);
+    let made = machine
         .run("pgbench")
         .args(&["-i", "-q", "-s", "1", &writer])
         .outcome();
     made.expect_success();
-    desk.ctl_ok(&["close", "sushi-rw"]);
+    machine.ctl_ok(&["close", "sushi-rw"]);
 }
 
 /// pgbench under way.
@@ -43,7 +43,12 @@ pub(crate) struct Pgbench(std::process::Child);
 
 impl Pgbench {
     /// `clients` of them, reading.
-    pub(crate) fn start(desk: &Desk, url: &str, clients: u32, connections: Connections) -> Self {
+    pub(crate) fn start(
+        machine: &TestMachine,
+        url: &str,
+        clients: u32,
+        connections: Connections,
+    ) -> Self {
         let seconds = load_time().as_secs().to_string();
         let clients = clients.to_string();
         let mut args = vec!["-n", "-S", "-T", &seconds, "-c", &clients, "-j", "2"];
@@ -51,7 +56,7 @@ impl Pgbench {
             args.push("-C");
         }
         args.push(url);
-        Self(desk.run("pgbench").args(&args).start())
+        Self(machine.run("pgbench").args(&args).start())
     }
 
     /// Whether it has ended.

@@ -10,22 +10,22 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Access, Options},
 };
 
 use crate::load::{self, Connections, Pgbench, load_time};
 
 /// The way of the tests that follow: a session under load.
-fn under_load(connections: Connections, mut rotate: impl FnMut(&Desk)) {
-    let desk = Desk::quiet(Options::default());
-    load::prepare(&desk);
-    let url = desk.open(&["sushi"]);
-    let mut pgbench = Pgbench::start(&desk, &url, 16, connections);
+fn under_load(connections: Connections, mut rotate: impl FnMut(&TestMachine)) {
+    let machine = TestMachine::quiet(Options::default());
+    load::prepare(&machine);
+    let url = machine.open(&["sushi"]);
+    let mut pgbench = Pgbench::start(&machine, &url, 16, connections);
     let mut rotations = 0;
     while !pgbench.has_ended() {
         let began = Instant::now();
-        rotate(&desk);
+        rotate(&machine);
         rotations += 1;
         #[allow(
             clippy::disallowed_methods,
@@ -37,7 +37,7 @@ fn under_load(connections: Connections, mut rotate: impl FnMut(&Desk)) {
     report(&format!(
         "{connections:?}: {done} transactions, {rotations} rotations"
     ));
-    desk.leave();
+    machine.leave();
 }
 
 fn report(text: &str) {
@@ -50,14 +50,14 @@ fn report(text: &str) {
     }
 }
 
-fn by_command(desk: &Desk) {
-    desk.ctl_ok(&["rotate", "sushi"]);
+fn by_command(machine: &TestMachine) {
+    machine.ctl_ok(&["rotate", "sushi"]);
 }
 
-fn elsewhere(desk: &Desk) {
-    let faults = desk.sandbox.faults();
+fn elsewhere(machine: &TestMachine) {
+    let faults = machine.sandbox.faults();
     let rotating = faults.rotate_password_elsewhere("sushi", Some(Access::ReadOnly));
-    desk.sandbox.block_on(rotating).unwrap();
+    machine.sandbox.block_on(rotating).unwrap();
 }
 
 #[test]
@@ -82,12 +82,13 @@ fn elsewhere_under_open_connections() {
 
 /// An admin's reset cuts the connections that are open: those are counted apart.
 fn reset_under_load(connections: Connections) {
-    let desk = Desk::quiet(Options::default());
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::quiet(Options::default());
+    let url = machine.open(&["sushi"]);
     let stop = Arc::new(AtomicBool::new(false));
     let tally = thread::scope(|scope| {
         let running = scope.spawn(|| {
-            desk.sandbox
+            machine
+                .sandbox
                 .block_on(load::clients(&url, 16, connections, Arc::clone(&stop)))
         });
         let end = Instant::now() + load_time();
@@ -102,8 +103,9 @@ fn reset_under_load(connections: Connections) {
                 reason = "the pace of the load; nothing is waited for"
             )]
             thread::sleep(Duration::from_secs(pace));
-            desk.sandbox
-                .block_on(desk.sandbox.faults().reset_users("sushi"))
+            machine
+                .sandbox
+                .block_on(machine.sandbox.faults().reset_users("sushi"))
                 .unwrap();
         }
         stop.store(true, Ordering::Relaxed);
@@ -111,7 +113,7 @@ fn reset_under_load(connections: Connections) {
     });
     report(&format!("{connections:?} with resets: {tally:?}"));
     assert!(tally.done.load(Ordering::Relaxed) > 0, "{tally:?}");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
@@ -126,19 +128,19 @@ fn an_admins_reset_under_open_connections() {
 
 #[test]
 fn two_machines_of_one_user_share_their_credentials_and_are_told() {
-    let first = Desk::quiet(Options::default());
+    let first = TestMachine::quiet(Options::default());
     load::prepare(&first);
     let mut second = first.another_machine();
     second.set("BOREALIS_LOG", "info");
     second.start_daemon();
-    let benches = [&first, &second].map(|desk| {
-        let url = desk.open(&["sushi"]);
-        Pgbench::start(desk, &url, 4, Connections::Each)
+    let benches = [&first, &second].map(|machine| {
+        let url = machine.open(&["sushi"]);
+        Pgbench::start(machine, &url, 4, Connections::Each)
     });
     let done = benches.map(Pgbench::finish);
     report(&format!("two machines: {done:?} transactions"));
-    for desk in [&first, &second] {
-        let status = desk.json(&["status"]);
+    for machine in [&first, &second] {
+        let status = machine.json(&["status"]);
         assert_eq!(status["health"], "warning", "{status}");
         let said = status.to_string();
         assert!(
@@ -147,8 +149,8 @@ fn two_machines_of_one_user_share_their_credentials_and_are_told() {
         );
         assert!(said.contains("--role app"), "{status}");
         // Nothing is wrong with the session.
-        assert_eq!(desk.json(&["show", "sushi"])["state"], "up");
-        assert!(desk.json(&["show", "sushi"])["last_error"].is_null());
+        assert_eq!(machine.json(&["show", "sushi"])["state"], "up");
+        assert!(machine.json(&["show", "sushi"])["last_error"].is_null());
     }
     let mut first = first;
     assert_eq!(first.stop_daemon(), Some(0));
@@ -158,17 +160,18 @@ fn two_machines_of_one_user_share_their_credentials_and_are_told() {
 
 #[test]
 fn a_timer_does_not_undo_an_admins_reset() {
-    let mut desk = Desk::without_daemon(Options::default());
+    let mut machine = TestMachine::without_daemon(Options::default());
     // Long enough for the reset to be done before the next is due, on a busy machine too.
-    desk.write_config("[rotation]\ninterval = \"8s\"\n");
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    machine.write_config("[rotation]\ninterval = \"8s\"\n");
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     // Right after a rotation, so that none is under way.
-    desk.ctl_ok(&["rotate", "sushi"]);
-    desk.sandbox
-        .block_on(desk.sandbox.faults().reset_users("sushi"))
+    machine.ctl_ok(&["rotate", "sushi"]);
+    machine
+        .sandbox
+        .block_on(machine.sandbox.faults().reset_users("sushi"))
         .unwrap();
-    let issued = || desk.sandbox.stats().addons["borealis-pg-hex-12345"].passwords_issued;
+    let issued = || machine.sandbox.stats().addons["borealis-pg-hex-12345"].passwords_issued;
     let before = issued();
     let planned = |session: &borealis_proto::v1::Session| {
         session
@@ -176,10 +179,10 @@ fn a_timer_does_not_undo_an_admins_reset() {
             .as_ref()
             .is_some_and(|held| held.rotates_at.is_some())
     };
-    desk.wait_for("sushi", |session| !planned(session));
+    machine.wait_for("sushi", |session| !planned(session));
     assert_eq!(issued(), before);
-    assert_eq!(desk.query(&url, "select 1"), "1");
+    assert_eq!(machine.query(&url, "select 1"), "1");
     assert_eq!(issued(), before + 1);
-    desk.wait_for("sushi", planned);
-    desk.leave();
+    machine.wait_for("sushi", planned);
+    machine.leave();
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use borealis_tests::{
-    harness::{Desk, wire::Wire},
+    harness::{TestMachine, wire::Wire},
     sandbox::Options,
 };
 
@@ -13,51 +13,51 @@ use crate::warm::wait_for_ready;
 const LONG: Duration = Duration::from_millis(500);
 
 /// From `connect()` to the first row.
-fn first_row(desk: &Desk) -> Duration {
+fn first_row(machine: &TestMachine) -> Duration {
     let began = Instant::now();
-    let (mut client, _) = Wire::log_in(&desk.socket_dir("sushi"), &[("user", "sushi")]);
+    let (mut client, _) = Wire::log_in(&machine.socket_dir("sushi"), &[("user", "sushi")]);
     assert_eq!(client.ask("select 1"), "1");
     began.elapsed()
 }
 
 /// The fewest round trips of three.
-fn round_trips(desk: &Desk, mut before: impl FnMut()) -> u128 {
+fn round_trips(machine: &TestMachine, mut before: impl FnMut()) -> u128 {
     let once = |_| {
         before();
-        first_row(desk).as_millis() / LONG.as_millis()
+        first_row(machine).as_millis() / LONG.as_millis()
     };
     (0..3).map(once).min().unwrap()
 }
 
-fn desk_with(warm_connections: u32) -> Desk {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.write_config(&format!("warm_connections = {warm_connections}\n"));
-    desk.start_daemon();
-    desk.open(&["sushi"]);
-    first_row(&desk);
-    desk
+fn desk_with(warm_connections: u32) -> TestMachine {
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.write_config(&format!("warm_connections = {warm_connections}\n"));
+    machine.start_daemon();
+    machine.open(&["sushi"]);
+    first_row(&machine);
+    machine
 }
 
 /// A channel (1), TLS 1.3 (2), the startup packet (1), SCRAM (2), the query (1).
 #[test]
 fn without_a_warm_connection_what_the_protocol_needs() {
-    let desk = desk_with(0);
-    desk.sandbox.faults().lengthen_line(LONG);
-    assert_eq!(round_trips(&desk, || {}), 7);
-    desk.sandbox.faults().lengthen_line(Duration::ZERO);
-    desk.leave();
+    let machine = desk_with(0);
+    machine.sandbox.faults().lengthen_line(LONG);
+    assert_eq!(round_trips(&machine, || {}), 7);
+    machine.sandbox.faults().lengthen_line(Duration::ZERO);
+    machine.leave();
 }
 
 /// The proof that it is alive (1), the query (1).
 #[test]
 fn with_a_warm_connection_the_proof_and_the_query() {
-    let desk = desk_with(1);
-    wait_for_ready("sushi", 1, &desk);
-    desk.sandbox.faults().lengthen_line(LONG);
-    let ready = || wait_for_ready("sushi", 1, &desk);
-    assert_eq!(round_trips(&desk, ready), 2);
-    desk.sandbox.faults().lengthen_line(Duration::ZERO);
-    desk.leave();
+    let machine = desk_with(1);
+    wait_for_ready("sushi", 1, &machine);
+    machine.sandbox.faults().lengthen_line(LONG);
+    let ready = || wait_for_ready("sushi", 1, &machine);
+    assert_eq!(round_trips(&machine, ready), 2);
+    machine.sandbox.faults().lengthen_line(Duration::ZERO);
+    machine.leave();
 }
 
 /// Times over a line of 80 ms.
@@ -65,14 +65,14 @@ fn with_a_warm_connection_the_proof_and_the_query() {
 #[ignore = "figures for who asks with --nocapture"]
 fn figures_over_80_ms() {
     for warm in [0, 1] {
-        let desk = desk_with(warm);
-        wait_for_ready("sushi", warm, &desk);
+        let machine = desk_with(warm);
+        wait_for_ready("sushi", warm, &machine);
         let line = Duration::from_millis(80);
-        desk.sandbox.faults().lengthen_line(line);
+        machine.sandbox.faults().lengthen_line(line);
         let mut times: Vec<_> = (0..15)
             .map(|_| {
-                wait_for_ready("sushi", warm, &desk);
-                first_row(&desk)
+                wait_for_ready("sushi", warm, &machine);
+                first_row(&machine)
             })
             .collect();
         times.sort();
@@ -80,7 +80,7 @@ fn figures_over_80_ms() {
         {
             println!("{warm} warm: median {:?}, all {times:?}", times[7]);
         }
-        desk.sandbox.faults().lengthen_line(Duration::ZERO);
-        desk.leave();
+        machine.sandbox.faults().lengthen_line(Duration::ZERO);
+        machine.leave();
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use borealis_tests::{
     harness::{
-        Desk, PATIENCE,
+        PATIENCE, TestMachine,
         wire::{self, Message, Wire},
     },
     sandbox::{BastionAction, Options},
@@ -19,9 +19,9 @@ struct Admin {
 // === impl Admin ===
 
 impl Admin {
-    fn new(desk: &Desk) -> Self {
-        let client = desk.sandbox.block_on(async {
-            let config = desk.sandbox.admin_config("sushi").await.unwrap();
+    fn new(machine: &TestMachine) -> Self {
+        let client = machine.sandbox.block_on(async {
+            let config = machine.sandbox.admin_config("sushi").await.unwrap();
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
             tokio::spawn(connection);
             client
@@ -29,8 +29,8 @@ impl Admin {
         Self { client }
     }
 
-    fn ask(&self, sql: &str, desk: &Desk) -> String {
-        let rows = desk.sandbox.block_on(self.client.simple_query(sql));
+    fn ask(&self, sql: &str, machine: &TestMachine) -> String {
+        let rows = machine.sandbox.block_on(self.client.simple_query(sql));
         let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let row = rows.iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -40,35 +40,35 @@ impl Admin {
     }
 
     /// The process ids of a role's connections, in order.
-    fn connections(&self, role: &str, desk: &Desk) -> String {
+    fn connections(&self, role: &str, machine: &TestMachine) -> String {
         let sql = format!(
             "select string_agg(pid::text, ' ' order by pid) from pg_stat_activity where usename = '{role}'"
         );
-        self.ask(&sql, desk)
+        self.ask(&sql, machine)
     }
 
     /// Waits until a role's connections are as wanted.
     #[track_caller]
-    fn wait_for(&self, role: &str, desk: &Desk, wanted: impl Fn(&str) -> bool) {
+    fn wait_for(&self, role: &str, machine: &TestMachine, wanted: impl Fn(&str) -> bool) {
         let began = Instant::now();
         loop {
-            let found = self.connections(role, desk);
+            let found = self.connections(role, machine);
             if wanted(&found) {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "connections: {found}");
-            self.ask("select pg_sleep(0.02)", desk);
+            self.ask("select pg_sleep(0.02)", machine);
         }
     }
 }
 
 /// Waits until `show` says that so many connections are kept ready.
 #[track_caller]
-pub(crate) fn wait_for_ready(session: &str, ready: u32, desk: &Desk) {
+pub(crate) fn wait_for_ready(session: &str, ready: u32, machine: &TestMachine) {
     let wanted = format!(", {ready} kept ready");
     let began = Instant::now();
     loop {
-        let shown = desk.ctl_ok(&["show", session]);
+        let shown = machine.ctl_ok(&["show", session]);
         let as_wanted = match ready {
             0 => !shown.contains("kept ready"),
             _ => shown.contains(&wanted),
@@ -101,10 +101,10 @@ fn without_key(greeting: Vec<Message>) -> (Vec<Message>, Vec<u8>) {
 
 #[test]
 fn a_client_sees_no_difference_but_speed() {
-    let desk = Desk::new();
-    desk.open(&["sushi"]);
-    let dir = desk.socket_dir("sushi");
-    let admin = Admin::new(&desk);
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let dir = machine.socket_dir("sushi");
+    let admin = Admin::new(&machine);
     let user = ("user", "sushi");
     for parameters in [
         vec![user],
@@ -127,8 +127,8 @@ fn a_client_sees_no_difference_but_speed() {
     ] {
         let (mut cold, cold_greeting) = Wire::log_in(&dir, &parameters);
         let cold_sees = cold.ask(EVERYTHING);
-        wait_for_ready("sushi", 1, &desk);
-        let before = admin.ask("select clock_timestamp()", &desk);
+        wait_for_ready("sushi", 1, &machine);
+        let before = admin.ask("select clock_timestamp()", &machine);
         let (mut warm, warm_greeting) = Wire::log_in(&dir, &parameters);
         let warm_sees = warm.ask(EVERYTHING);
         let was_ready = format!(
@@ -143,36 +143,36 @@ fn a_client_sees_no_difference_but_speed() {
 
         // It is used once, and its key is its own.
         warm.send(&wire::query("select pg_sleep(600)")).unwrap();
-        admin_waits_for_sleep(&admin, &desk);
+        admin_waits_for_sleep(&admin, &machine);
         Wire::connect(&dir).send(&wire::cancel(&warm_key)).unwrap();
         let told = warm.until(b'Z').unwrap();
         let error = told.iter().find(|message| message.tag == b'E').unwrap();
         assert_eq!(error.field(b'C').as_deref(), Some("57014"));
     }
-    desk.leave();
+    machine.leave();
 }
 
-fn admin_waits_for_sleep(admin: &Admin, desk: &Desk) {
+fn admin_waits_for_sleep(admin: &Admin, machine: &TestMachine) {
     let sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'";
     let began = Instant::now();
-    while admin.ask(sleeping, desk) == "0" {
+    while admin.ask(sleeping, machine) == "0" {
         assert!(began.elapsed() < PATIENCE);
     }
 }
 
 /// A client that has a connection that was ready, once it is.
-fn begin(desk: &Desk, parameters: &[(&str, &str)]) -> Wire {
-    wait_for_ready("sushi-rw", 1, desk);
-    let (wire, greeting) = Wire::log_in(&desk.socket_dir("sushi-rw"), parameters);
+fn begin(machine: &TestMachine, parameters: &[(&str, &str)]) -> Wire {
+    wait_for_ready("sushi-rw", 1, machine);
+    let (wire, greeting) = Wire::log_in(&machine.socket_dir("sushi-rw"), parameters);
     assert_eq!(greeting.last().unwrap().tag, b'Z');
     wire
 }
 
 #[test]
 fn whatever_a_client_begins_with_is_answered_as_ever() {
-    let desk = Desk::new();
-    desk.open(&["sushi", "-w"]);
-    let dir = desk.socket_dir("sushi-rw");
+    let machine = TestMachine::new();
+    machine.open(&["sushi", "-w"]);
+    let dir = machine.socket_dir("sushi-rw");
     let parameters = [("user", "sushi-rw")];
     let (mut cold, _) = Wire::log_in(&dir, &parameters);
     cold.send(&wire::query("create table copied (a int)"))
@@ -221,14 +221,14 @@ fn whatever_a_client_begins_with_is_answered_as_ever() {
             .into_iter()
             .map(|tags| tags.replace("1EZ", "EZ"))
             .collect();
-        let mut client = begin(&desk, &parameters);
+        let mut client = begin(&machine, &parameters);
         client.send(&asked).unwrap();
         for wanted in &answer {
             assert_eq!(&tags(&client.until(b'Z').unwrap()), wanted);
         }
         assert_eq!(client.ask("select 'more'"), "more");
 
-        wait_for_ready("sushi-rw", 1, &desk);
+        wait_for_ready("sushi-rw", 1, &machine);
         let mut hasty = Wire::connect(&dir);
         hasty
             .send(&[wire::startup(&parameters), asked].concat())
@@ -241,28 +241,28 @@ fn whatever_a_client_begins_with_is_answered_as_ever() {
     assert_eq!(cold.ask("select count(*) from copied"), "2");
 
     // Who leaves at once, with a word and without.
-    let mut polite = begin(&desk, &parameters);
+    let mut polite = begin(&machine, &parameters);
     polite.send(&wire::message(b'X', b"")).unwrap();
     assert_eq!(polite.rest(), []);
-    drop(begin(&desk, &parameters));
-    desk.leave();
+    drop(begin(&machine, &parameters));
+    machine.leave();
 }
 
 #[test]
 fn what_is_kept_ready_goes_where_a_log_in_would_differ() {
-    let desk = Desk::new();
-    desk.open(&["sushi", "-w"]);
-    let dir = desk.socket_dir("sushi-rw");
-    let admin = Admin::new(&desk);
+    let machine = TestMachine::new();
+    machine.open(&["sushi", "-w"]);
+    let dir = machine.socket_dir("sushi-rw");
+    let admin = Admin::new(&machine);
     let parameters = [("user", "sushi-rw")];
     let (mut client, _) = Wire::log_in(&dir, &parameters);
     let role = client.ask("select user");
     let own = client.ask("select pg_backend_pid()");
     let kept = || {
-        wait_for_ready("sushi-rw", 1, &desk);
+        wait_for_ready("sushi-rw", 1, &machine);
         // One that has just been left may take its time to end.
-        admin.wait_for(&role, &desk, |pids| pids.split(' ').count() == 2);
-        let pids = admin.connections(&role, &desk);
+        admin.wait_for(&role, &machine, |pids| pids.split(' ').count() == 2);
+        let pids = admin.connections(&role, &machine);
         let mut others = pids.split(' ').filter(|pid| *pid != own);
         others
             .next()
@@ -271,18 +271,18 @@ fn what_is_kept_ready_goes_where_a_log_in_would_differ() {
     };
     // A rotation.
     let before = kept();
-    desk.ctl_ok(&["rotate", "sushi-rw"]);
-    admin.wait_for(&role, &desk, |pids| !pids.contains(&before));
-    wait_for_ready("sushi-rw", 0, &desk);
+    machine.ctl_ok(&["rotate", "sushi-rw"]);
+    admin.wait_for(&role, &machine, |pids| !pids.contains(&before));
+    wait_for_ready("sushi-rw", 0, &machine);
 
     // A setting that log-ins begin with, once its transaction has ended.
     drop(Wire::log_in(&dir, &parameters));
-    wait_for_ready("sushi-rw", 1, &desk);
+    wait_for_ready("sushi-rw", 1, &machine);
     for sql in ["begin", "alter role current_user set work_mem = '77kB'"] {
         client.send(&wire::query(sql)).unwrap();
         client.until(b'Z').unwrap();
     }
-    wait_for_ready("sushi-rw", 1, &desk);
+    wait_for_ready("sushi-rw", 1, &machine);
     client.send(&wire::query("commit")).unwrap();
     client.until(b'Z').unwrap();
     let (mut next, _) = Wire::log_in(&dir, &parameters);
@@ -291,37 +291,38 @@ fn what_is_kept_ready_goes_where_a_log_in_would_differ() {
 
     // An end by the database.
     let before = kept();
-    admin.ask(&format!("select pg_terminate_backend({before})"), &desk);
-    wait_for_ready("sushi-rw", 0, &desk);
+    admin.ask(&format!("select pg_terminate_backend({before})"), &machine);
+    wait_for_ready("sushi-rw", 0, &machine);
 
     // Too few connections: no client is refused for the sake of one that is kept ready.
     drop(Wire::log_in(&dir, &parameters));
     kept();
-    admin.ask(&format!("alter role {role} connection limit 2"), &desk);
+    admin.ask(&format!("alter role {role} connection limit 2"), &machine);
     let other = [("user", "sushi-rw"), ("application_name", "other")];
     let (mut second, _) = Wire::log_in(&dir, &other);
     assert_eq!(second.ask("select 1"), "1");
-    wait_for_ready("sushi-rw", 0, &desk);
+    wait_for_ready("sushi-rw", 0, &machine);
 
     // An admin's reset, after which new credentials are asked for by the next client.
-    desk.sandbox
-        .block_on(desk.sandbox.faults().reset_users("sushi"))
+    machine
+        .sandbox
+        .block_on(machine.sandbox.faults().reset_users("sushi"))
         .unwrap();
-    admin.wait_for(&role, &desk, str::is_empty);
+    admin.wait_for(&role, &machine, str::is_empty);
 
     // Nothing is left after the end.
     drop(Wire::log_in(&dir, &parameters));
-    desk.ctl_ok(&["close", "sushi-rw"]);
-    admin.wait_for(&role, &desk, str::is_empty);
-    desk.leave();
+    machine.ctl_ok(&["close", "sushi-rw"]);
+    admin.wait_for(&role, &machine, str::is_empty);
+    machine.leave();
 }
 
 #[test]
 fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
-    let desk = Desk::new();
-    desk.open(&["sushi", "-w"]);
-    let dir = desk.socket_dir("sushi-rw");
-    let admin = Admin::new(&desk);
+    let machine = TestMachine::new();
+    machine.open(&["sushi", "-w"]);
+    let dir = machine.socket_dir("sushi-rw");
+    let admin = Admin::new(&machine);
     let parameters = [("user", "sushi-rw")];
     let (mut cold, _) = Wire::log_in(&dir, &parameters);
     cold.send(&wire::query("create table once (a int)"))
@@ -329,10 +330,11 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
     cold.until(b'Z').unwrap();
     let own = cold.ask("select pg_backend_pid()");
     let role = cold.ask("select user");
-    wait_for_ready("sushi-rw", 1, &desk);
+    wait_for_ready("sushi-rw", 1, &machine);
     let act = |action| {
-        desk.sandbox
-            .block_on(desk.sandbox.faults().bastion(action))
+        machine
+            .sandbox
+            .block_on(machine.sandbox.faults().bastion(action))
             .unwrap();
     };
 
@@ -340,7 +342,7 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
     act(BastionAction::Freeze);
     admin.ask(
         &format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}' and pid <> {own}"),
-        &desk,
+        &machine,
     );
     let (mut client, greeting) = Wire::log_in(&dir, &parameters);
     let (_, key) = without_key(greeting);
@@ -354,7 +356,7 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
     assert_eq!(cold.ask("select count(*) from once"), "1");
     // Its key is another one's, and cancels all the same.
     client.send(&wire::query("select pg_sleep(600)")).unwrap();
-    admin_waits_for_sleep(&admin, &desk);
+    admin_waits_for_sleep(&admin, &machine);
     Wire::connect(&dir).send(&wire::cancel(&key)).unwrap();
     let told = client.until(b'Z').unwrap();
     let error = told.iter().find(|message| message.tag == b'E').unwrap();
@@ -362,18 +364,18 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
 
     // A line that breaks may have carried the question: that is said, and it isn't asked
     // again.
-    wait_for_ready("sushi-rw", 1, &desk);
+    wait_for_ready("sushi-rw", 1, &machine);
     act(BastionAction::Freeze);
     let (mut client, _) = Wire::log_in(&dir, &parameters);
     client
         .send(&wire::query("insert into once values (2)"))
         .unwrap();
     // Meanwhile it is on its way, as a rule.
-    desk.ctl_ok(&["show", "sushi-rw"]);
+    machine.ctl_ok(&["show", "sushi-rw"]);
     act(BastionAction::Cut);
     act(BastionAction::Thaw);
     let told = client.read().unwrap();
-    let done = || admin.ask("select count(*) from once where a = 2", &desk);
+    let done = || admin.ask("select count(*) from once where a = 2", &machine);
     match told.tag {
         b'C' => assert_eq!(done(), "1", "it was asked on another line"),
         _ => {
@@ -382,26 +384,26 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
             assert!(["0", "1"].contains(&done().as_str()));
         }
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn none_is_kept_where_none_is_wanted() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.write_config("warm_connections = 0\n");
-    desk.start_daemon();
-    desk.open(&["sushi"]);
-    let admin = Admin::new(&desk);
-    let (mut client, _) = Wire::log_in(&desk.socket_dir("sushi"), &[("user", "sushi")]);
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("warm_connections = 0\n");
+    machine.start_daemon();
+    machine.open(&["sushi"]);
+    let admin = Admin::new(&machine);
+    let (mut client, _) = Wire::log_in(&machine.socket_dir("sushi"), &[("user", "sushi")]);
     let role = client.ask("select user");
     let own = client.ask("select pg_backend_pid()");
     for _ in 0..3 {
-        let (mut other, _) = Wire::log_in(&desk.socket_dir("sushi"), &[("user", "sushi")]);
+        let (mut other, _) = Wire::log_in(&machine.socket_dir("sushi"), &[("user", "sushi")]);
         assert_eq!(other.ask("select 1"), "1");
         other.send(&wire::message(b'X', b"")).unwrap();
         other.rest();
-        admin.wait_for(&role, &desk, |pids| pids == own);
+        admin.wait_for(&role, &machine, |pids| pids == own);
     }
-    assert!(!desk.ctl_ok(&["show", "sushi"]).contains("kept ready"));
-    desk.leave();
+    assert!(!machine.ctl_ok(&["show", "sushi"]).contains("kept ready"));
+    machine.leave();
 }

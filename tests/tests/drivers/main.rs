@@ -11,12 +11,12 @@
 
 use std::path::{Path, PathBuf};
 
-use borealis_tests::harness::{Desk, Outcome};
+use borealis_tests::harness::{Outcome, TestMachine};
 use serde_json::json;
 
 /// A session to be written to, and what leads to it.
 struct Endpoints {
-    desk: Desk,
+    machine: TestMachine,
     port: u64,
     password: String,
     socket_dir: String,
@@ -27,15 +27,18 @@ struct Endpoints {
 
 impl Endpoints {
     fn new() -> Self {
-        let desk = Desk::new();
-        let opened = desk.json(&["open", "sushi", "-w"]);
+        let machine = TestMachine::new();
+        let opened = machine.json(&["open", "sushi", "-w"]);
         let text = |key: &str| opened[key].as_str().unwrap().to_owned();
         Self {
             port: opened["port"].as_u64().unwrap(),
             password: text("password"),
             socket_dir: text("socket_dir"),
-            ca: desk.path("state/borealis/tls/ca.pem").display().to_string(),
-            desk,
+            ca: machine
+                .path("state/borealis/tls/ca.pem")
+                .display()
+                .to_string(),
+            machine,
         }
     }
 
@@ -107,7 +110,7 @@ fn succeeded(outcome: Outcome) {
 #[track_caller]
 fn check(endpoints: &Endpoints, interpreter: &Path, name: &str, args: &[&str]) {
     let outcome = endpoints
-        .desk
+        .machine
         .run(interpreter)
         .args(&[&[program(name).as_str()], args].concat())
         .env("NODE_MODULES_OF", &installed("").display().to_string())
@@ -120,7 +123,7 @@ fn psql_with_every_sslmode() {
     let endpoints = Endpoints::new();
     let ask = |conninfo: &str| {
         let sql = "select count(*) from pg_stat_ssl where pid = pg_backend_pid()";
-        assert_eq!(endpoints.desk.query(conninfo, sql), "1", "{conninfo}");
+        assert_eq!(endpoints.machine.query(conninfo, sql), "1", "{conninfo}");
     };
     for mode in ["disable", "allow", "prefer", "require"] {
         for more in ["", "gssencmode=disable", "gssencmode=prefer"] {
@@ -141,8 +144,8 @@ fn psql_with_every_sslmode() {
     }
     ask(&endpoints.unix());
     // Nobody else's authority will do.
-    let other = endpoints.desk.sandbox.database_authority();
-    let refused = endpoints.desk.psql(
+    let other = endpoints.machine.sandbox.database_authority();
+    let refused = endpoints.machine.psql(
         &endpoints.tcp(&format!(
             "sslmode=verify-ca sslrootcert={}",
             other.display()
@@ -150,7 +153,7 @@ fn psql_with_every_sslmode() {
         "select 1",
     );
     refused.expect_failure(2, &["certificate verify failed"]);
-    endpoints.desk.leave();
+    endpoints.machine.leave();
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn psycopg() {
     let python = installed("python/bin/python");
     check(&endpoints, &python, "psycopg_checks.py", &args);
     check(&endpoints, &python, "psycopg_checks.py", &[args[6]]);
-    endpoints.desk.leave();
+    endpoints.machine.leave();
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn asyncpg() {
     let python = installed("python/bin/python");
     check(&endpoints, &python, "asyncpg_checks.py", &args);
     check(&endpoints, &python, "asyncpg_checks.py", &args[4..]);
-    endpoints.desk.leave();
+    endpoints.machine.leave();
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn node_postgres() {
     check(&endpoints, node, "node_postgres.mjs", &[&all.to_string()]);
     let unix = json!([unix]).to_string();
     check(&endpoints, node, "node_postgres.mjs", &[&unix]);
-    endpoints.desk.leave();
+    endpoints.machine.leave();
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn jdbc() {
     let mut all = vec![full];
     all.extend(["disable", "prefer", "require"].map(|mode| format!("{url}?sslmode={mode}")));
     let outcome = endpoints
-        .desk
+        .machine
         .run("java")
         .args(&[
             "-cp",
@@ -235,5 +238,5 @@ fn jdbc() {
         .args(&all.iter().map(String::as_str).collect::<Vec<_>>())
         .outcome();
     succeeded(outcome);
-    endpoints.desk.leave();
+    endpoints.machine.leave();
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, PATIENCE, raise_descriptors},
+    harness::{PATIENCE, TestMachine, raise_descriptors},
     sandbox::Options,
 };
 use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::timeout};
@@ -35,10 +35,10 @@ struct Footprint {
 }
 
 impl Footprint {
-    fn of(desk: &Desk) -> Self {
-        let pid = desk.daemon().pid();
+    fn of(machine: &TestMachine) -> Self {
+        let pid = machine.daemon().pid();
         Self {
-            resident_kib: desk.daemon().resident(),
+            resident_kib: machine.daemon().resident(),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
         }
     }
@@ -134,9 +134,9 @@ impl Target {
 #[test]
 fn hostile_clients_cost_little_and_disturb_nobody() {
     let descriptors = raise_descriptors();
-    let desk = Desk::quiet(Options::default());
-    let url = desk.open(&["sushi"]);
-    let opened = desk.json(&["show", "sushi"]);
+    let machine = TestMachine::quiet(Options::default());
+    let url = machine.open(&["sushi"]);
+    let opened = machine.json(&["show", "sushi"]);
     let target = Target {
         address: format!("127.0.0.1:{}", opened["port"]).parse().unwrap(),
         user: "sushi".into(),
@@ -144,9 +144,9 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
     let runtime = Runtime::new().unwrap();
     // What serving clients takes anyway.
     for _ in 0..20 {
-        assert_eq!(desk.query(&url, "select 1"), "1");
+        assert_eq!(machine.query(&url, "select 1"), "1");
     }
-    let before = Footprint::of(&desk);
+    let before = Footprint::of(&machine);
 
     let bystander = Bystander::begin(&runtime, &url);
     let mut most = before.resident_kib;
@@ -157,7 +157,7 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
         let held = runtime
             .block_on(async { timeout(3 * PATIENCE, attack(target.clone())).await })
             .unwrap_or_else(|_| panic!("{name} takes too long"));
-        let during = Footprint::of(&desk);
+        let during = Footprint::of(&machine);
         most = most.max(during.resident_kib);
         let asked = bystander.asked.load(Ordering::Relaxed) - asked;
         #[allow(
@@ -191,9 +191,9 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
     // Nothing is left: descriptors go back to where they were, and no connection is counted.
     let began = Instant::now();
     loop {
-        let now = Footprint::of(&desk).descriptors;
+        let now = Footprint::of(&machine).descriptors;
         // A tunnel and its timer more or less.
-        let active = desk.json(&["show", "sushi"])["connections"]["active"].clone();
+        let active = machine.json(&["show", "sushi"])["connections"]["active"].clone();
         if now <= before.descriptors + 8 && active == 0 {
             break;
         }
@@ -202,7 +202,7 @@ fn hostile_clients_cost_little_and_disturb_nobody() {
             began.elapsed() < PATIENCE,
             "{was} descriptors, now {now}; {active} connections"
         );
-        assert_eq!(desk.query(&url, "select 1"), "1");
+        assert_eq!(machine.query(&url, "select 1"), "1");
     }
-    desk.leave();
+    machine.leave();
 }

@@ -21,7 +21,7 @@
 //! | COPY output and notices are lost | `run::a_commands_output_is_its_own`, `sessions::run::copy_both_ways` |
 //! | `-d ''` crashes | `run::the_results_of_all_statements_are_shown` |
 //! | Ctrl-C leaves the query running | `run::a_query_ends_with_its_command` |
-//! | a look-up that fails leaves the authorization alive | `provider::no_look_up_that_fails_leaves_a_grant`, and [`Desk::leave`] after every test |
+//! | a look-up that fails leaves the authorization alive | `provider::no_look_up_that_fails_leaves_a_grant`, and [`TestMachine::leave`] after every test |
 //! | if removing it fails, so does the command | `provider::a_grant_that_can_not_be_removed_stops_nothing` |
 //! | no status is retried, not 429 nor 503 | `addons::extensions::what_passes_is_waited_out_and_what_may_have_been_done_is_not_done_twice`, `sessions::wrong::the_provider_in_trouble` |
 //! | lost connections are, POSTs included: up to 6 new passwords | `provider::a_lost_answer_makes_no_row_of_passwords` |
@@ -31,7 +31,7 @@
 //! | 0.65 s to load, 1.17 s for a query | `run::a_query_takes_less_than_the_reference_needs_to_load` |
 //! | 6 requests in 5 sequential steps | `provider::few_calls_stand_before_a_session`, `sessions::api::open_asks_the_provider_for_no_more_than_it_needs` |
 //!
-//! [`Desk::leave`]: borealis_tests::harness::Desk::leave
+//! [`TestMachine::leave`]: borealis_tests::harness::TestMachine::leave
 
 #![allow(
     clippy::unwrap_used,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{Action, Api, Fault, Options},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +13,7 @@ const ADDON: &str = "borealis-pg-hex-12345";
 /// `leave` looks for the grants.
 #[test]
 fn no_look_up_that_fails_leaves_a_grant() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     for target in ["nope", "udon", "ramen", "soba::PAPERTRAIL"] {
         for command in [
             &["run", target, "-d", "select 1"][..],
@@ -26,57 +26,60 @@ fn no_look_up_that_fails_leaves_a_grant() {
             &["upgrade", "info", target],
             &["restore", "execute", target],
         ] {
-            desk.ctl(command).expect_failure(5, &["error: ", "hint: "]);
+            machine
+                .ctl(command)
+                .expect_failure(5, &["error: ", "hint: "]);
         }
     }
     // Nor does one that meets what it can't read.
-    let faults = desk.sandbox.faults();
+    let faults = machine.sandbox.faults();
     faults
         .add(Fault::on("/apps/sushi/config-vars", Action::status(200).body("{}")).api(Api::Heroku));
-    desk.ctl(&["run", "sushi", "-d", "select 1"])
+    machine
+        .ctl(&["run", "sushi", "-d", "select 1"])
         .expect_failure(1, &["config variable value for sushi is invalid"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_grant_that_can_not_be_removed_stops_nothing() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let fault = Fault::on("/oauth/authorizations/*", Action::status(500)).api(Api::Heroku);
-    let fault = desk.sandbox.faults().add(fault.method("DELETE"));
+    let fault = machine.sandbox.faults().add(fault.method("DELETE"));
     assert_eq!(
-        desk.ctl_ok(&["run", "sushi", "-d", "select 1 as n", "-f", "csv"]),
+        machine.ctl_ok(&["run", "sushi", "-d", "select 1 as n", "-f", "csv"]),
         "n\n1"
     );
     assert_eq!(
-        desk.ctl_ok(&["run", "sushi", "-u", "-e", "echo ran"]),
+        machine.ctl_ok(&["run", "sushi", "-u", "-e", "echo ran"]),
         "ran"
     );
-    desk.ctl_ok(&["info", "sushi"]);
+    machine.ctl_ok(&["info", "sushi"]);
     // It is tried again until it works.
-    desk.sandbox.faults().remove(fault);
-    desk.leave();
+    machine.sandbox.faults().remove(fault);
+    machine.leave();
 }
 
 /// A POST whose answer is lost may have made a password: asked again it makes one more, and
 /// not one for each of many attempts.
 #[test]
 fn a_lost_answer_makes_no_row_of_passwords() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let lost = Fault::on("personal-db-users", Action::Drop)
         .after()
         .times(1);
-    desk.sandbox.faults().add(lost);
-    desk.open(&["sushi"]);
-    let issued = desk.sandbox.stats().addons[ADDON].passwords_issued;
+    machine.sandbox.faults().add(lost);
+    machine.open(&["sushi"]);
+    let issued = machine.sandbox.stats().addons[ADDON].passwords_issued;
     assert!(issued <= 2, "{issued} passwords for one command");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn an_answer_that_is_cut_is_said_and_not_taken_for_done() {
-    let desk = Desk::new();
-    desk.ctl_ok(&["extensions", "install", "sushi", "cube"]);
-    let faults = desk.sandbox.faults();
+    let machine = TestMachine::new();
+    machine.ctl_ok(&["extensions", "install", "sushi", "cube"]);
+    let faults = machine.sandbox.faults();
     for (method, path, command) in [
         ("GET", "pg-extensions", &["extensions", "sushi"][..]),
         ("GET", "db-users", &["users", "sushi"]),
@@ -97,22 +100,22 @@ fn an_answer_that_is_cut_is_said_and_not_taken_for_done() {
         ("GET", "/apps/sushi/addons", &["info", "sushi"]),
     ] {
         faults.add(Fault::on(path, Action::Truncate).method(method));
-        let cut = desk.ctl(command);
-        desk.sandbox.block_on(faults.clear()).unwrap();
+        let cut = machine.ctl(command);
+        machine.sandbox.block_on(faults.clear()).unwrap();
         cut.expect_failure(1, &["error: ", "hint: "]);
         assert_eq!(cut.stdout, "", "{command:?}");
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_call_that_hangs_can_be_left() {
-    let desk = Desk::new();
-    let faults = desk.sandbox.faults();
+    let machine = TestMachine::new();
+    let faults = machine.sandbox.faults();
     let hang = faults.add(Fault::on("pg-extensions", Action::Hang));
-    let asked = || desk.sandbox.stats().requests_for("/pg-extensions");
-    let mut child = desk
-        .run(desk.binary("borealisctl"))
+    let asked = || machine.sandbox.stats().requests_for("/pg-extensions");
+    let mut child = machine
+        .run(machine.binary("borealisctl"))
         .args(&["extensions", "sushi"])
         .start();
     while asked() == 0 {
@@ -121,18 +124,18 @@ fn a_call_that_hangs_can_be_left() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     faults.remove(hang);
-    desk.leave();
+    machine.leave();
 }
 
 /// The look-up, then everything else at once; the reference takes six calls in five steps.
 #[test]
 fn few_calls_stand_before_a_session() {
-    let desk = Desk::before(Options::default());
+    let machine = TestMachine::before(Options::default());
     let slow = Fault::on("**", Action::delay(Duration::from_secs(1)));
-    desk.sandbox.faults().add(slow);
+    machine.sandbox.faults().add(slow);
     let start = std::time::Instant::now();
-    desk.open(&["sushi"]);
+    machine.open(&["sushi"]);
     let steps = start.elapsed().as_secs();
     assert!(steps <= 5, "{steps} calls after each other");
-    desk.leave();
+    machine.leave();
 }

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use borealis_tests::harness::{Desk, PATIENCE};
+use borealis_tests::harness::{PATIENCE, TestMachine};
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -27,14 +27,14 @@ struct Terminal {
 
 impl Terminal {
     /// Starts a program on a new terminal, in a session of its own.
-    fn start(desk: &Desk, words: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn start(machine: &TestMachine, words: &[&str], environment: &[(&str, &str)]) -> Self {
         let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&user).unwrap();
         unlockpt(&user).unwrap();
         let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
         let programs = File::options().read(true).write(true).open(path).unwrap();
         let user = File::from(user);
-        let mut run = desk
+        let mut run = machine
             .run("setsid")
             .args(&["--ctty"])
             .args(words)
@@ -66,9 +66,9 @@ impl Terminal {
         terminal
     }
 
-    fn psql(desk: &Desk, words: &[&str], environment: &[(&str, &str)]) -> Self {
-        let ctl = desk.binary("borealisctl").display().to_string();
-        Self::start(desk, &[&[&ctl, "psql"], words].concat(), environment)
+    fn psql(machine: &TestMachine, words: &[&str], environment: &[(&str, &str)]) -> Self {
+        let ctl = machine.binary("borealisctl").display().to_string();
+        Self::start(machine, &[&[&ctl, "psql"], words].concat(), environment)
     }
 
     fn resize(&mut self, rows: u16, columns: u16) {
@@ -114,14 +114,14 @@ const CTRL_Z: &str = "\u{1a}";
 
 #[test]
 fn ctrl_c_cancels_the_query_and_not_psql() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
-    let mut psql = Terminal::psql(&desk, &["sushi"], &[]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    let mut psql = Terminal::psql(&machine, &["sushi"], &[]);
     psql.expect("sushi is read-only; with --write-access (-w) it can be written to");
     psql.expect("=> ");
     psql.type_in("select pg_sleep(602);\n");
     let asleep = "select count(*) from pg_stat_activity where query like 'select pg_sleep(602)%'";
-    while desk.query(&url, asleep) != "1" {}
+    while machine.query(&url, asleep) != "1" {}
     psql.type_in(CTRL_C);
     psql.expect("canceling statement due to user request");
     psql.expect("=> ");
@@ -131,22 +131,22 @@ fn ctrl_c_cancels_the_query_and_not_psql() {
     psql.type_in(CTRL_D);
     assert_eq!(psql.ended().0, Some(0));
     // The session was open before, and stays.
-    assert_eq!(desk.query(&url, "select 1"), "1");
-    desk.leave();
+    assert_eq!(machine.query(&url, "select 1"), "1");
+    machine.leave();
 }
 
 #[test]
 fn the_users_own_settings_window_and_history_are_used() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let [settings, history] =
-        ["settings.psql", "history"].map(|name| desk.path(name).display().to_string());
+        ["settings.psql", "history"].map(|name| machine.path(name).display().to_string());
     std::fs::write(
         &settings,
         "\\echo settings are read\n\\set PROMPT1 'ready> '\n",
     )
     .unwrap();
     let environment = [("PSQLRC", settings.as_str()), ("PSQL_HISTORY", &history)];
-    let mut psql = Terminal::psql(&desk, &["sushi", "-w"], &environment);
+    let mut psql = Terminal::psql(&machine, &["sushi", "-w"], &environment);
     psql.expect("settings are read");
     psql.expect("ready> ");
     psql.resize(40, 132);
@@ -161,16 +161,18 @@ fn the_users_own_settings_window_and_history_are_used() {
     assert!(!shown.contains("is read-only"), "{shown}");
     let history = std::fs::read_to_string(history).unwrap();
     assert!(history.contains("remember"), "{history}");
-    desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
-    desk.leave();
+    machine
+        .daemon()
+        .wait_until_gone("sushi-rw", &machine.sandbox);
+    machine.leave();
 }
 
 #[test]
 fn a_shells_job_control_works() {
-    let desk = Desk::new();
-    let mut shell = Terminal::start(&desk, &["bash", "--norc", "-i"], &[("PS1", "shell> ")]);
+    let machine = TestMachine::new();
+    let mut shell = Terminal::start(&machine, &["bash", "--norc", "-i"], &[("PS1", "shell> ")]);
     shell.expect("shell> ");
-    let ctl = desk.binary("borealisctl").display().to_string();
+    let ctl = machine.binary("borealisctl").display().to_string();
     shell.type_in(&format!("{ctl} psql sushi\n"));
     shell.expect("=> ");
     shell.type_in(CTRL_Z);
@@ -183,26 +185,26 @@ fn a_shells_job_control_works() {
     shell.expect("shell> ");
     shell.type_in("exit 3\n");
     assert_eq!(shell.ended().0, Some(3));
-    desk.daemon().wait_until_gone("sushi", &desk.sandbox);
-    desk.leave();
+    machine.daemon().wait_until_gone("sushi", &machine.sandbox);
+    machine.leave();
 }
 
 #[test]
 fn its_exit_code_is_psqls() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     for (words, code) in [
         (&["-c", "select nope"][..], 1),
         (&["-v", "ON_ERROR_STOP=1", "-f", "bad.sql"], 3),
         (&["-c", "select 1"], 0),
         (&["--no-such-flag"], 1),
     ] {
-        std::fs::write(desk.path("bad.sql"), "select nope;\n").unwrap();
-        let ran = desk.ctl(&[&["psql", "sushi", "--", "-X"], words].concat());
+        std::fs::write(machine.path("bad.sql"), "select nope;\n").unwrap();
+        let ran = machine.ctl(&[&["psql", "sushi", "--", "-X"], words].concat());
         assert_eq!(ran.code, Some(code), "{ran:#?}");
     }
     // Its input may be a script.
-    let script = desk
-        .run(desk.binary("borealisctl"))
+    let script = machine
+        .run(machine.binary("borealisctl"))
         .args(&["psql", "sushi", "--", "-XAtq"]);
     assert_eq!(
         script
@@ -212,24 +214,25 @@ fn its_exit_code_is_psqls() {
         "1\n2"
     );
     // --binary-path names another one.
-    let other = desk
-        .run(desk.binary("borealisctl"))
-        .args(&["psql", "sushi", "-b", "/bin/false"]);
+    let other =
+        machine
+            .run(machine.binary("borealisctl"))
+            .args(&["psql", "sushi", "-b", "/bin/false"]);
     assert_eq!(other.outcome().code, Some(1));
-    desk.leave();
+    machine.leave();
 }
 
 /// Ctrl-C on a command's own terminal reaches it once, and it decides what it means.
 #[test]
 fn ctrl_c_reaches_what_run_started() {
-    let desk = Desk::new();
-    let ctl = desk.binary("borealisctl").display().to_string();
+    let machine = TestMachine::new();
+    let ctl = machine.binary("borealisctl").display().to_string();
     let script = "trap 'echo cleaned up; exit 44' INT; echo started; while :; do :; done";
-    let mut command = Terminal::start(&desk, &[&ctl, "run", "sushi", "-u", "-e", script], &[]);
+    let mut command = Terminal::start(&machine, &[&ctl, "run", "sushi", "-u", "-e", script], &[]);
     command.expect("started");
     command.type_in(CTRL_C);
     command.expect("cleaned up");
     assert_eq!(command.ended().0, Some(44));
-    desk.daemon().wait_until_gone("sushi", &desk.sandbox);
-    desk.leave();
+    machine.daemon().wait_until_gone("sushi", &machine.sandbox);
+    machine.leave();
 }

@@ -6,33 +6,36 @@ use std::{
     time::Duration,
 };
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::TestMachine;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-fn run(desk: &Desk, format: &str, sql: &str) -> String {
-    desk.ctl_ok(&["run", "sushi", "-u", "-f", format, "-d", sql])
+fn run(machine: &TestMachine, format: &str, sql: &str) -> String {
+    machine.ctl_ok(&["run", "sushi", "-u", "-f", format, "-d", sql])
 }
 
 #[test]
 fn the_results_of_all_statements_are_shown() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let sql = "select 1 as a; select 2 as b";
     assert_eq!(
-        run(&desk, "table", sql),
+        run(&machine, "table", sql),
         " a\n---\n 1\n(1 row)\n\n b\n---\n 2\n(1 row)"
     );
-    assert_eq!(run(&desk, "csv", sql), "a\n1\n\nb\n2");
-    assert_eq!(run(&desk, "json", sql), "[\n{\"a\":1}\n]\n[\n{\"b\":2}\n]");
-    assert_eq!(run(&desk, "yaml", sql), "- a: 1\n---\n- b: 2");
-    assert_eq!(run(&desk, "table", ""), "");
-    desk.leave();
+    assert_eq!(run(&machine, "csv", sql), "a\n1\n\nb\n2");
+    assert_eq!(
+        run(&machine, "json", sql),
+        "[\n{\"a\":1}\n]\n[\n{\"b\":2}\n]"
+    );
+    assert_eq!(run(&machine, "yaml", sql), "- a: 1\n---\n- b: 2");
+    assert_eq!(run(&machine, "table", ""), "");
+    machine.leave();
 }
 
 /// What psql shows is what is there.
 #[test]
 fn values_are_what_they_are_in_every_zone() {
-    let mut desk = Desk::new();
+    let mut machine = TestMachine::new();
     let sql = "select null::text as nothing, ''::text as empty, '2026-03-01'::date as day, \
         '2026-03-01 01:02:03.123456'::timestamp as stamp, \
         '2026-03-01 01:02:03.123456+05:30'::timestamptz as moment, \
@@ -41,15 +44,15 @@ fn values_are_what_they_are_in_every_zone() {
         decode(repeat('00ff', 2000), 'hex') as bytes, repeat('x', 100000) as text, \
         '1.10'::numeric as exact, 9223372036854775807 as big, E'a\\nb\\t\"c\"' as lines";
     for zone in ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"] {
-        desk.set("TZ", zone);
-        let url = desk.open(&["sushi"]);
+        machine.set("TZ", zone);
+        let url = machine.open(&["sushi"]);
         // As COPY has it, which tells a NULL from an empty text; psql's own CSV doesn't.
         let copied = format!("copy ({sql}) to stdout (format csv, header)");
         assert!(
-            run(&desk, "csv", sql) == desk.query(&url, &copied),
+            run(&machine, "csv", sql) == machine.query(&url, &copied),
             "{zone}"
         );
-        let shown: serde_json::Value = serde_json::from_str(&run(&desk, "json", sql)).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&run(&machine, "json", sql)).unwrap();
         let row = &shown[0];
         assert_eq!((&row["nothing"], &row["empty"]), (&json!(null), &json!("")));
         assert_eq!(row["day"], "2026-03-01", "{zone}");
@@ -57,36 +60,42 @@ fn values_are_what_they_are_in_every_zone() {
         assert_eq!(row["nested"]["a"]["b"]["c"]["d"][1]["e"], json!([2, 3]));
         assert_eq!(row["bytes"].as_str().unwrap().len(), 2 + 8000);
         assert_eq!(row["big"], json!(9_223_372_036_854_775_807_i64));
-        let table = run(&desk, "table", sql);
+        let table = run(&machine, "table", sql);
         assert!(table.contains(" NULL ") && table.contains(&"x".repeat(100_000)));
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_query_ends_with_its_command() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
     let count = "select count(*) from pg_stat_activity where query like 'select pg_sleep(601)%'";
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let slow = ["run", "sushi", "-u", "-d", "select pg_sleep(601)"];
-        let mut child = desk.run(desk.binary("borealisctl")).args(&slow).start();
-        while desk.query(&url, count) != "1" {}
+        let mut child = machine
+            .run(machine.binary("borealisctl"))
+            .args(&slow)
+            .start();
+        while machine.query(&url, count) != "1" {}
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
-        while desk.query(&url, count) != "0" {}
+        while machine.query(&url, count) != "0" {}
     }
-    desk.leave();
+    machine.leave();
 }
 
 /// Through the tunnel, whole and unchanged: long, without line breaks, no UTF-8.
 #[test]
 fn a_commands_output_is_its_own() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let shell = ["run", "sushi", "-u", "-e"];
     let direct = "head -c 3000000 /dev/zero | tr '\\0' x; printf '\\377\\376'";
     let args = [&shell[..], &[direct]].concat();
-    let mut child = desk.run(desk.binary("borealisctl")).args(&args).start();
+    let mut child = machine
+        .run(machine.binary("borealisctl"))
+        .args(&args)
+        .start();
     let mut bytes = Vec::new();
     child
         .stdout
@@ -97,7 +106,7 @@ fn a_commands_output_is_its_own() {
     assert!(child.wait().unwrap().success());
     assert_eq!(bytes.len(), 3_000_002);
     assert_eq!(bytes[3_000_000..], *b"\xff\xfe");
-    let copied = desk.ctl_ok(&[
+    let copied = machine.ctl_ok(&[
         "run",
         "sushi",
         "-u",
@@ -105,7 +114,7 @@ fn a_commands_output_is_its_own() {
         "copy (select '\\x') to stdout; do $$ begin raise notice 'noticed'; end $$",
     ]);
     assert!(copied.starts_with("\\\\x"), "{copied}");
-    let noticed = desk.ctl(&[
+    let noticed = machine.ctl(&[
         "run",
         "sushi",
         "-u",
@@ -113,20 +122,23 @@ fn a_commands_output_is_its_own() {
         "do $$ begin raise notice 'noticed'; end $$",
     ]);
     assert_eq!(noticed.stderr, "NOTICE:  noticed\n");
-    desk.leave();
+    machine.leave();
 }
 
 /// Rows come and go: borealisctl's memory doesn't grow with them.
 #[test]
 fn a_million_rows_need_no_more_memory_than_a_few() {
     const ROWS: usize = 1_000_000;
-    let desk = Desk::quiet(Default::default());
-    desk.open(&["sushi"]);
+    let machine = TestMachine::quiet(Default::default());
+    machine.open(&["sushi"]);
     let sql =
         format!("select g as number, repeat('x', 60) as text from generate_series(1, {ROWS}) g");
     for (format, lines) in [("csv", ROWS + 1), ("json", ROWS + 2)] {
         let args = ["run", "sushi", "-u", "-f", format, "-d", &sql];
-        let mut child = desk.run(desk.binary("borealisctl")).args(&args).start();
+        let mut child = machine
+            .run(machine.binary("borealisctl"))
+            .args(&args)
+            .start();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = Vec::new();
         let mut next = || {
@@ -147,7 +159,7 @@ fn a_million_rows_need_no_more_memory_than_a_few() {
         assert_eq!(seen, lines, "{format}");
         assert!(peak < 30 * 1024, "{format}: {peak} KiB");
     }
-    desk.leave();
+    machine.leave();
 }
 
 /// The most memory that a process has had, in KiB.
@@ -163,14 +175,14 @@ fn peak_kib(pid: u32) -> u64 {
 /// The reference takes 0.65 s to load and 1.17 s for one query; this bounds no more than that.
 #[test]
 fn a_query_takes_less_than_the_reference_needs_to_load() {
-    let desk = Desk::quiet(Default::default());
-    desk.open(&["sushi"]);
+    let machine = TestMachine::quiet(Default::default());
+    machine.open(&["sushi"]);
     let fastest = (0..5).map(|_| {
         let start = std::time::Instant::now();
-        run(&desk, "csv", "select 1");
+        run(&machine, "csv", "select 1");
         start.elapsed()
     });
     let fastest = fastest.min().unwrap();
     assert!(fastest < Duration::from_millis(650), "{fastest:?}");
-    desk.leave();
+    machine.leave();
 }

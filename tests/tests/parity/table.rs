@@ -9,7 +9,7 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, Outcome},
+    harness::{Outcome, TestMachine},
     sandbox::{Action, Api, Fault, Options},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -296,18 +296,18 @@ fn entry(command: &str) -> &'static Line {
         .unwrap_or_else(|| panic!("README's line for {command} has no test"))
 }
 
-fn desk() -> Desk {
-    let mut desk = Desk::before(Options {
+fn machine() -> TestMachine {
+    let mut machine = TestMachine::before(Options {
         provisioning_time: Duration::ZERO,
         ..Options::default()
     });
-    desk.set("HOME", &desk.path("").display().to_string());
-    fs::write(desk.path("empty.sql"), "-- nothing\n").unwrap();
-    desk
+    machine.set("HOME", &machine.path("").display().to_string());
+    fs::write(machine.path("empty.sql"), "-- nothing\n").unwrap();
+    machine
 }
 
 /// Runs it as typed, the placeholders replaced; `tunnel` until it is up.
-fn run(desk: &Desk, typed: &str) -> Outcome {
+fn run(machine: &TestMachine, typed: &str) -> Outcome {
     let port = free_port();
     let words: Vec<&str> = typed
         .split(' ')
@@ -319,7 +319,7 @@ fn run(desk: &Desk, typed: &str) -> Outcome {
             word => word,
         })
         .collect();
-    let run = desk.run(desk.binary("borealisctl")).args(&words);
+    let run = machine.run(machine.binary("borealisctl")).args(&words);
     if words[0] != "tunnel" {
         return run.outcome();
     }
@@ -357,7 +357,7 @@ fn every_line_and_every_flag_works() {
     for flag in &told[0].flags {
         assert!(info.contains(flag.as_str()), "no run of info has {flag}");
     }
-    let desk = desk();
+    let machine = machine();
     for line in &LINES {
         let told = told
             .iter()
@@ -365,7 +365,7 @@ fn every_line_and_every_flag_works() {
             .unwrap();
         let mut unused = told.flags.clone();
         for typed in line.works {
-            let ran = run(&desk, typed);
+            let ran = run(&machine, typed);
             assert_eq!(ran.code, Some(0), "{typed}: {ran:#?}");
             for word in typed.split(' ') {
                 unused.remove(word);
@@ -373,13 +373,13 @@ fn every_line_and_every_flag_works() {
         }
         assert!(unused.is_empty(), "{}: no run has {unused:?}", line.command);
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn every_status_becomes_its_sentence_and_exit_code() {
     let told = readme();
-    let mut desk = desk();
+    let mut machine = machine();
     for own in &told[1..] {
         let line = entry(&own.command);
         let everywhere = told[0].becomes.iter();
@@ -394,17 +394,17 @@ fn every_status_becomes_its_sentence_and_exit_code() {
             assert!(is_told, "README's line for {} lacks {status}", own.command);
         }
         for (status, code) in becomes {
-            meet(&desk, line, status, code);
+            meet(&machine, line, status, code);
             if code == 0 {
-                desk.leave();
-                desk = self::desk();
+                machine.leave();
+                machine = self::machine();
             }
         }
     }
-    desk.leave();
+    machine.leave();
 }
 
-fn meet(desk: &Desk, line: &Line, status: u16, code: i32) {
+fn meet(machine: &TestMachine, line: &Line, status: u16, code: i32) {
     let own = line.says.iter().find(|(own, ..)| *own == status);
     let action = match own {
         Some((_, body, _)) => Action::status(status).body(body),
@@ -416,19 +416,19 @@ fn meet(desk: &Desk, line: &Line, status: u16, code: i32) {
         // It passes.
         fault = fault.times(2);
     }
-    let faults = desk.sandbox.faults();
+    let faults = machine.sandbox.faults();
     if status == 401 {
         // With a token that is refused, no grant could be removed either.
-        while desk.sandbox.stats().grants.outstanding > 0 {
+        while machine.sandbox.stats().grants.outstanding > 0 {
             std::thread::yield_now();
         }
         faults.revoke_token();
     } else {
         faults.add(fault);
     }
-    let ran = run(desk, line.fails);
+    let ran = run(machine, line.fails);
     faults.restore_token();
-    desk.sandbox.block_on(faults.clear()).unwrap();
+    machine.sandbox.block_on(faults.clear()).unwrap();
     let what = format!("{} at {status}: {ran:#?}", line.fails);
     assert_eq!(ran.code, Some(code), "{what}");
     if code == 0 {
@@ -463,21 +463,27 @@ fn meet(desk: &Desk, line: &Line, status: u16, code: i32) {
 /// The reference's variables, beside those that `run` sets.
 #[test]
 fn the_environment_means_the_same() {
-    let mut desk = desk();
-    desk.set("HEROKU_APP", "sushi");
-    assert_eq!(desk.json(&["info"])["app"], "sushi");
-    assert_eq!(desk.json(&["info", "--addon", "DATABASE"])["app"], "sushi");
+    let mut machine = machine();
+    machine.set("HEROKU_APP", "sushi");
+    assert_eq!(machine.json(&["info"])["app"], "sushi");
+    assert_eq!(
+        machine.json(&["info", "--addon", "DATABASE"])["app"],
+        "sushi"
+    );
     // What is typed wins.
-    desk.ctl(&["info", "udon"]).expect_failure(5, &["udon"]);
-    desk.ctl(&["info", "--app", "udon"])
+    machine.ctl(&["info", "udon"]).expect_failure(5, &["udon"]);
+    machine
+        .ctl(&["info", "--app", "udon"])
         .expect_failure(5, &["udon"]);
-    desk.ctl(&["close"])
+    machine
+        .ctl(&["close"])
         .expect_failure(2, &["no session was named"]);
     // The daemon's own are read at its start: another service's add-ons are then ours.
-    assert_eq!(desk.stop_daemon(), Some(0));
-    desk.set("BOREALIS_PG_ADDON_SERVICE_NAME", "papertrail");
-    desk.start_daemon();
-    desk.ctl(&["info", "--app", "sushi"])
+    assert_eq!(machine.stop_daemon(), Some(0));
+    machine.set("BOREALIS_PG_ADDON_SERVICE_NAME", "papertrail");
+    machine.start_daemon();
+    machine
+        .ctl(&["info", "--app", "sushi"])
         .expect_failure(5, &["no Borealis Isolated Postgres add-on"]);
-    desk.leave();
+    machine.leave();
 }

@@ -9,7 +9,7 @@ use std::{
 
 use borealis_proto::v1::State;
 use borealis_tests::{
-    harness::Desk,
+    harness::TestMachine,
     sandbox::{BastionAction, Options},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,13 +17,13 @@ use tokio_postgres::NoTls;
 
 const ADDON: &str = "borealis-pg-hex-12345";
 
-fn passwords(desk: &Desk) -> u64 {
-    desk.sandbox.stats().addons[ADDON].passwords_issued
+fn passwords(machine: &TestMachine) -> u64 {
+    machine.sandbox.stats().addons[ADDON].passwords_issued
 }
 
 /// `borealisctl tunnel`, up.
-fn tunnel(desk: &Desk, args: &[&str]) -> (Child, String) {
-    let run = desk.run(desk.binary("borealisctl"));
+fn tunnel(machine: &TestMachine, args: &[&str]) -> (Child, String) {
+    let run = machine.run(machine.binary("borealisctl"));
     let mut child = run.args(&[&["tunnel"], args].concat()).start();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let url = stdout
@@ -40,87 +40,91 @@ fn end(mut child: Child, signal: Signal) -> Option<i32> {
 
 #[test]
 fn nobodys_password_is_taken_away() {
-    let desk = Desk::new();
-    let managed = desk.open(&["sushi"]);
-    let direct = desk.open(&["sushi", "--passthrough", "--name", "direct"]);
-    let before = passwords(&desk);
+    let machine = TestMachine::new();
+    let managed = machine.open(&["sushi"]);
+    let direct = machine.open(&["sushi", "--passthrough", "--name", "direct"]);
+    let before = passwords(&machine);
     let still_good = |after: &str| {
         for url in [&managed, &direct] {
-            assert_eq!(desk.query(url, "select 1"), "1", "after {after}");
+            assert_eq!(machine.query(url, "select 1"), "1", "after {after}");
         }
-        assert_eq!(passwords(&desk), before, "after {after}");
+        assert_eq!(passwords(&machine), before, "after {after}");
     };
-    desk.ctl_ok(&["psql", "sushi", "--", "-XAtqc", "select 1"]);
+    machine.ctl_ok(&["psql", "sushi", "--", "-XAtqc", "select 1"]);
     still_good("psql");
-    desk.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
+    machine.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
     still_good("run -u");
-    let (child, url) = tunnel(&desk, &["--app", "sushi"]);
-    assert_eq!(desk.query(&url, "select 1"), "1");
+    let (child, url) = tunnel(&machine, &["--app", "sushi"]);
+    assert_eq!(machine.query(&url, "select 1"), "1");
     still_good("tunnel");
     assert_eq!(end(child, Signal::INT), Some(0));
     still_good("the tunnel's end");
     let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = squatter.local_addr().unwrap().port().to_string();
-    desk.ctl(&["open", "sushi", "--name", "other", "-p", &port])
+    machine
+        .ctl(&["open", "sushi", "--name", "other", "-p", &port])
         .expect_failure(1, &["in use by"]);
     still_good("an open whose port is taken");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_silent_line_is_noticed_and_its_clients_are_served_in_the_end() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.write_config("[keepalive]\ninterval = \"300ms\"\ntimeout = \"1s\"\n");
-    desk.start_daemon();
-    let url = desk.open(&["sushi"]);
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("[keepalive]\ninterval = \"300ms\"\ntimeout = \"1s\"\n");
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
     let act = |action| {
-        desk.sandbox
-            .block_on(desk.sandbox.faults().bastion(action))
+        machine
+            .sandbox
+            .block_on(machine.sandbox.faults().bastion(action))
             .unwrap()
     };
     act(BastionAction::Freeze);
-    let client = desk
+    let client = machine
         .run("psql")
         .args(&["-XAtqc", "select 'served'", &url])
         .start();
-    desk.wait_for("sushi", |session| session.state() == State::Reconnecting);
+    machine.wait_for("sushi", |session| session.state() == State::Reconnecting);
     act(BastionAction::Thaw);
     let served = client.wait_with_output().unwrap();
     assert!(served.status.success(), "{served:?}");
     assert_eq!(served.stdout, b"served\n");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn whoever_ends_it_nothing_stays() {
-    let mut desk = Desk::new();
+    let mut machine = TestMachine::new();
     for (signal, code) in [
         (Signal::INT, Some(0)),
         (Signal::TERM, None),
         (Signal::KILL, None),
     ] {
-        let (child, _) = tunnel(&desk, &["sushi", "-w"]);
+        let (child, _) = tunnel(&machine, &["sushi", "-w"]);
         assert_eq!(end(child, signal), code, "{signal:?}");
-        desk.daemon().wait_until_gone("sushi-rw", &desk.sandbox);
+        machine
+            .daemon()
+            .wait_until_gone("sushi-rw", &machine.sandbox);
     }
     // The daemon too: its sockets go, and with `leave` its grants.
-    desk.open(&["sushi"]);
+    machine.open(&["sushi"]);
     let sockets = [
-        desk.socket_dir("sushi").join(".s.PGSQL.5432"),
-        desk.daemon().socket().to_path_buf(),
+        machine.socket_dir("sushi").join(".s.PGSQL.5432"),
+        machine.daemon().socket().to_path_buf(),
     ];
     assert!(sockets.iter().all(|socket| socket.exists()));
-    assert_eq!(desk.stop_daemon(), Some(0));
+    assert_eq!(machine.stop_daemon(), Some(0));
     assert!(!sockets.iter().any(|socket| socket.exists()));
-    desk.leave();
+    machine.leave();
 }
 
 /// With Nagle's algorithm somewhere on the way each takes 44 ms; a busy machine takes less.
 #[test]
 fn a_round_trip_waits_for_nobody() {
-    let desk = Desk::quiet(Options::default());
-    let url = desk.open(&["sushi"]);
-    let median = desk.sandbox.block_on(async {
+    let machine = TestMachine::quiet(Options::default());
+    let url = machine.open(&["sushi"]);
+    let median = machine.sandbox.block_on(async {
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         let connection = tokio::spawn(connection);
         let mut times = Vec::new();
@@ -135,16 +139,16 @@ fn a_round_trip_waits_for_nobody() {
         times[50]
     });
     assert!(median < Duration::from_millis(30), "{median:?}");
-    desk.leave();
+    machine.leave();
 }
 
 /// The provider's passwords have characters in them that mean something in a URL.
 #[test]
 fn urls_are_percent_encoded() {
-    let desk = Desk::new();
-    desk.open(&["sushi", "--passthrough"]);
+    let machine = TestMachine::new();
+    machine.open(&["sushi", "--passthrough"]);
     for _ in 0..50 {
-        let shown = desk.json(&["show", "sushi", "--reveal"]);
+        let shown = machine.json(&["show", "sushi", "--reveal"]);
         let (password, url) = (
             shown["password"].as_str().unwrap(),
             shown["url"].as_str().unwrap(),
@@ -152,19 +156,20 @@ fn urls_are_percent_encoded() {
         if password.contains(['@', '/', ':', '%', '#', '?']) {
             assert!(!url.contains(password), "{url}");
             assert_eq!(url.matches('@').count(), 1, "{url}");
-            assert_eq!(desk.query(url, "select 1"), "1");
-            let env = desk.ctl_ok(&["env", "sushi"]);
+            assert_eq!(machine.query(url, "select 1"), "1");
+            let env = machine.ctl_ok(&["env", "sushi"]);
             let script = format!("{env}\npsql -XAtqc 'select 2' \"$DATABASE_URL\"");
             assert_eq!(
-                desk.run("sh")
+                machine
+                    .run("sh")
                     .args(&["-c", &script])
                     .outcome()
                     .expect_success(),
                 "2"
             );
-            return desk.leave();
+            return machine.leave();
         }
-        desk.ctl_ok(&["rotate", "sushi"]);
+        machine.ctl_ok(&["rotate", "sushi"]);
     }
     panic!("no such password in 50");
 }

@@ -6,57 +6,57 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, Manager},
+    harness::{Manager, TestMachine},
     sandbox::Options,
 };
 use rustix::process::Signal;
 
-fn managed() -> (Desk, Manager) {
-    let desk = Desk::without_daemon(Options::default());
-    let manager = Manager::new(&desk.path(""));
-    (desk, manager)
+fn managed() -> (TestMachine, Manager) {
+    let machine = TestMachine::without_daemon(Options::default());
+    let manager = Manager::new(&machine.path(""));
+    (machine, manager)
 }
 
 /// Each transaction is a connection of its own; a refused one would end its client.
 #[test]
 fn a_restart_refuses_no_connection() {
-    let (mut desk, manager) = managed();
-    desk.start_daemon_under(&manager);
-    let url = desk.open(&["sushi"]);
-    let script = desk.path("one.sql");
+    let (mut machine, manager) = managed();
+    machine.start_daemon_under(&manager);
+    let url = machine.open(&["sushi"]);
+    let script = machine.path("one.sql");
     std::fs::write(&script, "select 1;\n").unwrap();
     let script = script.display().to_string();
-    let session = desk.json(&["show", "sushi"]);
+    let session = machine.json(&["show", "sushi"]);
     let word = |key: &str| session[key].as_str().unwrap().to_owned();
     let sockets = format!("host={} dbname={}", word("socket_dir"), word("database"));
     let port = session["port"].to_string();
     let mut clients = [url.clone(), sockets].map(|place| {
         // It tells of each query that it sends.
         let args = ["-d", "-n", "-C", "-f", &script, "-t", "100", &place];
-        Telling::new(desk.run("pgbench").args(&args).start())
+        Telling::new(machine.run("pgbench").args(&args).start())
     });
     for _ in 0..2 {
         for client in &mut clients {
             client.await_queries(10);
         }
-        assert_eq!(desk.stop_daemon(), Some(0));
+        assert_eq!(machine.stop_daemon(), Some(0));
         assert_eq!(
             manager.stored(),
             [format!("tcp-{port}"), "unix-sushi".into()]
         );
-        desk.start_daemon_under(&manager);
+        machine.start_daemon_under(&manager);
     }
     for mut client in clients {
         client.await_queries(70);
         let (success, said) = client.end();
-        assert!(success, "{said}\n{}", desk.tail());
+        assert!(success, "{said}\n{}", machine.tail());
         assert!(
             said.contains("100/100") && !said.contains("aborted"),
             "{said}"
         );
     }
-    assert_eq!(desk.open(&["sushi"]), url);
-    desk.leave();
+    assert_eq!(machine.open(&["sushi"]), url);
+    machine.leave();
 }
 
 /// A pgbench whose words are followed.
@@ -101,84 +101,84 @@ impl Telling {
 
 #[test]
 fn a_crash_keeps_the_clients_that_come_waiting() {
-    let (mut desk, manager) = managed();
-    desk.start_daemon_under(&manager);
-    let url = desk.open(&["sushi"]);
-    desk.kill_daemon();
-    let client = desk
+    let (mut machine, manager) = managed();
+    machine.start_daemon_under(&manager);
+    let url = machine.open(&["sushi"]);
+    machine.kill_daemon();
+    let client = machine
         .run("psql")
         .args(&["-XAtqc", "select 6 * 7", &url])
         .start();
-    desk.start_daemon_under(&manager);
+    machine.start_daemon_under(&manager);
     let ended = client.wait_with_output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&ended.stdout),
         "42\n",
         "{}",
-        desk.tail()
+        machine.tail()
     );
-    desk.leave();
+    machine.leave();
 }
 
 /// Else clients would wait for ever where nobody will come.
 #[test]
 fn what_is_closed_is_taken_out_of_the_store_before_it_is_said_to_be_closed() {
-    let (mut desk, manager) = managed();
-    desk.start_daemon_under(&manager);
+    let (mut machine, manager) = managed();
+    machine.start_daemon_under(&manager);
     for _ in 0..5 {
-        let url = desk.open(&["sushi"]);
+        let url = machine.open(&["sushi"]);
         assert_eq!(manager.stored().len(), 2);
-        desk.ctl_ok(&["close", "sushi"]);
+        machine.ctl_ok(&["close", "sushi"]);
         assert_eq!(manager.stored(), <[&str; 0]>::default());
         // The port is free at once.
-        let again = desk.open(&["sushi"]);
+        let again = machine.open(&["sushi"]);
         assert_eq!(url, again);
-        desk.ctl_ok(&["close", "sushi"]);
+        machine.ctl_ok(&["close", "sushi"]);
     }
-    desk.leave();
+    machine.leave();
 }
 
 /// A session for one command doesn't come back, so neither may its listeners.
 #[test]
 fn listeners_without_a_session_are_given_back() {
-    let (mut desk, manager) = managed();
-    desk.start_daemon_under(&manager);
-    let mut running = desk
-        .run(desk.binary("borealisctl"))
+    let (mut machine, manager) = managed();
+    machine.start_daemon_under(&manager);
+    let mut running = machine
+        .run(machine.binary("borealisctl"))
         .args(&["run", "sushi", "-e", "sleep 5"])
         .start();
-    desk.wait_for("sushi-app", |session| {
+    machine.wait_for("sushi-app", |session| {
         session.state() == borealis_proto::v1::State::Up
     });
     assert_eq!(manager.stored().len(), 2);
-    desk.kill_daemon();
+    machine.kill_daemon();
     running.kill().unwrap();
     running.wait().unwrap();
-    desk.start_daemon_under(&manager);
+    machine.start_daemon_under(&manager);
     manager.wait_for("FDSTOREREMOVE=1", 2);
     assert_eq!(manager.stored(), <[&str; 0]>::default());
-    assert!(!desk.socket_dir("sushi-app").exists());
-    desk.leave();
+    assert!(!machine.socket_dir("sushi-app").exists());
+    machine.leave();
 }
 
 /// A socket unit makes the control socket, and who speaks to it waits for the daemon.
 #[test]
 fn the_control_socket_may_be_a_socket_units() {
-    let (mut desk, mut manager) = managed();
-    let socket = desk.path("run/borealis/control.sock");
+    let (mut machine, mut manager) = managed();
+    let socket = machine.path("run/borealis/control.sock");
     manager.listen(&socket);
-    let asking = desk
-        .run(desk.binary("borealisctl"))
+    let asking = machine
+        .run(machine.binary("borealisctl"))
         .args(&["list", "--format", "json"])
         .start();
-    desk.start_daemon_under(&manager);
+    machine.start_daemon_under(&manager);
     let answer = asking.wait_with_output().unwrap();
     assert!(answer.status.success(), "{answer:?}");
     assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "[]");
-    desk.daemon().signal(Signal::TERM);
-    assert_eq!(desk.await_daemon(), Some(0));
+    machine.daemon().signal(Signal::TERM);
+    assert_eq!(machine.await_daemon(), Some(0));
     assert!(socket.exists(), "it is the unit's to remove");
-    desk.start_daemon_under(&manager);
-    desk.ctl_ok(&["list"]);
-    desk.leave();
+    machine.start_daemon_under(&manager);
+    machine.ctl_ok(&["list"]);
+    machine.leave();
 }

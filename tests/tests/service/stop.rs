@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 
 use borealis_tests::{
-    harness::{Desk, Manager},
+    harness::{Manager, TestMachine},
     sandbox::Options,
 };
 use rustix::process::Signal;
@@ -12,12 +12,12 @@ use rustix::process::Signal;
 /// it likes; who sends a second one doesn't want to wait.
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.write_config("shutdown_grace = \"10m\"\n");
-    let manager = Manager::new(&desk.path(""));
-    desk.start_daemon_under(&manager);
-    let url = desk.open(&["sushi"]);
-    let mut client = desk.run("psql").args(&["-XAtq", &url]).start();
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("shutdown_grace = \"10m\"\n");
+    let manager = Manager::new(&machine.path(""));
+    machine.start_daemon_under(&manager);
+    let url = machine.open(&["sushi"]);
+    let mut client = machine.run("psql").args(&["-XAtq", &url]).start();
     let mut input = client.stdin.take().unwrap();
     writeln!(input, "begin; select 'open';").unwrap();
     let mut said = String::new();
@@ -25,10 +25,10 @@ fn a_second_signal_ends_it_at_once() {
         .read_line(&mut said)
         .unwrap();
     assert_eq!(said, "open\n");
-    desk.daemon().signal(Signal::INT);
+    machine.daemon().signal(Signal::INT);
     manager.wait_for("STOPPING=1", 1);
-    desk.daemon().signal(Signal::INT);
-    assert_eq!(desk.await_daemon(), Some(130));
+    machine.daemon().signal(Signal::INT);
+    assert_eq!(machine.await_daemon(), Some(130));
     drop(input);
     client.wait().unwrap();
 }
@@ -36,15 +36,15 @@ fn a_second_signal_ends_it_at_once() {
 /// The unit doesn't start it again then: only the user can mend it.
 #[test]
 fn what_only_the_user_can_mend_is_exit_code_2() {
-    let desk = Desk::without_daemon(Options::default());
-    desk.write_config("conect_timeout = \"5s\"\n");
-    let started = desk.run(desk.binary("borealisd")).outcome();
+    let machine = TestMachine::without_daemon(Options::default());
+    machine.write_config("conect_timeout = \"5s\"\n");
+    let started = machine.run(machine.binary("borealisd")).outcome();
     started.expect_failure(2, &["config.toml", "conect_timeout"]);
-    desk.write_config("upstream_tls = \"verify-ca\"\nupstream_ca = \"/nowhere.pem\"\n");
-    let started = desk.run(desk.binary("borealisd")).outcome();
+    machine.write_config("upstream_tls = \"verify-ca\"\nupstream_ca = \"/nowhere.pem\"\n");
+    let started = machine.run(machine.binary("borealisd")).outcome();
     started.expect_failure(2, &["/nowhere.pem"]);
-    desk.write_config("");
-    let started = desk.run(desk.binary("borealisd"));
+    machine.write_config("");
+    let started = machine.run(machine.binary("borealisd"));
     let started = started.args(&["--log-format", "runes"]).outcome();
     started.expect_failure(2, &["runes"]);
 }

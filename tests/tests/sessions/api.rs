@@ -1,29 +1,29 @@
 //! The control API as any gRPC client sees it, and the daemon's own commands.
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::TestMachine;
 use rustix::process::Signal;
 
 #[test]
 fn status_says_what_the_daemon_is() {
-    let desk = Desk::new();
-    let status = desk.json(&["status"]);
+    let machine = TestMachine::new();
+    let status = machine.json(&["status"]);
     assert_eq!(status["health"], "ok");
-    assert_eq!(status["pid"], desk.daemon().pid());
+    assert_eq!(status["pid"], machine.daemon().pid());
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn health_and_reflection_are_served() {
-    let desk = Desk::new();
-    desk.sandbox.block_on(async {
+    let machine = TestMachine::new();
+    machine.sandbox.block_on(async {
         use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
         use tonic_reflection::pb::v1::{
             ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
             server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
         };
 
-        let channel = borealis_proto::connect::connect(desk.daemon().socket().to_owned())
+        let channel = borealis_proto::connect::connect(machine.daemon().socket().to_owned())
             .await
             .unwrap();
         let service = "borealis.control.v1.SessionService".to_owned();
@@ -69,39 +69,41 @@ fn health_and_reflection_are_served() {
             );
         }
     });
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn shutdown_ends_the_daemon_and_the_next_start_brings_everything_back() {
-    let mut desk = Desk::new();
-    let url = desk.open(&["sushi"]);
-    desk.ctl_ok(&["shutdown"]);
-    assert_eq!(desk.await_daemon(), Some(0));
-    desk.ctl(&["list"]).expect_failure(3, &["not running"]);
-    desk.psql(&url, "select 1").expect_failure(2, &["refused"]);
-    desk.start_daemon();
-    assert_eq!(desk.query(&url, "select 1"), "1");
-    desk.leave();
+    let mut machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    machine.ctl_ok(&["shutdown"]);
+    assert_eq!(machine.await_daemon(), Some(0));
+    machine.ctl(&["list"]).expect_failure(3, &["not running"]);
+    machine
+        .psql(&url, "select 1")
+        .expect_failure(2, &["refused"]);
+    machine.start_daemon();
+    assert_eq!(machine.query(&url, "select 1"), "1");
+    machine.leave();
 }
 
 #[test]
 fn an_interrupt_ends_the_daemon_as_well() {
-    let mut desk = Desk::new();
-    desk.open(&["sushi"]);
-    desk.daemon().signal(Signal::INT);
-    assert_eq!(desk.await_daemon(), Some(0));
-    desk.leave();
+    let mut machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    machine.daemon().signal(Signal::INT);
+    assert_eq!(machine.await_daemon(), Some(0));
+    machine.leave();
 }
 
 #[test]
 fn open_asks_the_provider_for_no_more_than_it_needs() {
-    let desk = Desk::new();
-    desk.open(&["sushi"]);
-    desk.open(&["sushi"]);
-    let stats = desk.sandbox.stats();
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    machine.open(&["sushi"]);
+    let stats = machine.sandbox.stats();
     assert_eq!(stats.requests_for("/personal-db-users"), 1);
     assert_eq!(stats.requests_for("/personal-ssh-users"), 1);
     assert_eq!(stats.grants.created, 1, "both calls share a grant");
-    desk.leave();
+    machine.leave();
 }

@@ -1,11 +1,11 @@
 //! `borealisctl run` and `psql` against a session.
 
-use borealis_tests::harness::Desk;
+use borealis_tests::harness::TestMachine;
 
 #[test]
 fn sql_runs_as_the_apps_user_or_the_persons() {
-    let desk = Desk::new();
-    let app = desk.ctl_ok(&[
+    let machine = TestMachine::new();
+    let app = machine.ctl_ok(&[
         "run",
         "sushi",
         "-d",
@@ -14,7 +14,7 @@ fn sql_runs_as_the_apps_user_or_the_persons() {
         "json",
     ]);
     assert!(app.contains("\"who\":\"app_ro_"), "{app}");
-    let own = desk.ctl_ok(&[
+    let own = machine.ctl_ok(&[
         "run",
         "sushi",
         "-u",
@@ -26,20 +26,20 @@ fn sql_runs_as_the_apps_user_or_the_persons() {
     assert!(!own.contains("app_"), "{own}");
     // A session that was opened for one command closes after it.
     for name in ["sushi", "sushi-app"] {
-        desk.daemon().wait_until_gone(name, &desk.sandbox);
+        machine.daemon().wait_until_gone(name, &machine.sandbox);
     }
     // One that was open stays.
-    desk.open(&["sushi"]);
-    desk.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
-    assert_eq!(desk.json(&["list"]).as_array().unwrap().len(), 1);
-    desk.leave();
+    machine.open(&["sushi"]);
+    machine.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
+    assert_eq!(machine.json(&["list"]).as_array().unwrap().len(), 1);
+    machine.leave();
 }
 
 #[test]
 fn results_in_every_format() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let sql = "select 1 as n, null as nothing, 'a,\"b\"' as text, true as yes, '{\"k\": [1]}'::jsonb as doc, 1.50 as exact";
-    let run = |format: &str| desk.ctl_ok(&["run", "sushi", "-u", "-d", sql, "-f", format]);
+    let run = |format: &str| machine.ctl_ok(&["run", "sushi", "-u", "-d", sql, "-f", format]);
     let json: serde_json::Value = serde_json::from_str(&run("json")).unwrap();
     assert_eq!(
         json,
@@ -55,29 +55,30 @@ fn results_in_every_format() {
         table.contains("NULL") && table.ends_with("(1 row)"),
         "{table}"
     );
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn an_error_of_the_database_is_shown_whole() {
-    let desk = Desk::new();
-    let failed = desk.ctl(&["run", "sushi", "-u", "-d", "select nope from orders"]);
+    let machine = TestMachine::new();
+    let failed = machine.ctl(&["run", "sushi", "-u", "-d", "select nope from orders"]);
     failed.expect_failure(
         1,
         &["column \"nope\" does not exist", "42703", "LINE 1", "^"],
     );
-    let failed = desk.ctl(&["run", "sushi", "-u", "-d", "create table t (a int)"]);
+    let failed = machine.ctl(&["run", "sushi", "-u", "-d", "create table t (a int)"]);
     failed.expect_failure(1, &["25006"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn sql_comes_from_a_file_or_standard_input() {
-    let desk = Desk::new();
-    std::fs::write(desk.path("query.sql"), "select 'file' as source;\n").unwrap();
+    let machine = TestMachine::new();
+    std::fs::write(machine.path("query.sql"), "select 'file' as source;\n").unwrap();
     let from = |args: &[&str], input: &str| {
         let all = [&["run", "sushi", "-u", "-f", "csv"], args].concat();
-        desk.run(desk.binary("borealisctl"))
+        machine
+            .run(machine.binary("borealisctl"))
             .args(&all)
             .input(input)
             .outcome()
@@ -88,15 +89,15 @@ fn sql_comes_from_a_file_or_standard_input() {
         from(&["-i", "-"], "select 'input' as source"),
         "source\ninput"
     );
-    let missing = desk.ctl(&["run", "sushi", "-i", "nope.sql"]);
+    let missing = machine.ctl(&["run", "sushi", "-i", "nope.sql"]);
     missing.expect_failure(1, &["nope.sql"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn commands_get_the_connection_and_give_their_exit_code() {
-    let desk = Desk::new();
-    let shell = |command: &str| desk.ctl(&["run", "sushi", "-u", "-e", command]);
+    let machine = TestMachine::new();
+    let shell = |command: &str| machine.ctl(&["run", "sushi", "-u", "-e", command]);
     let who = shell("psql -XAtqc 'select current_user' \"$DATABASE_URL\"").expect_success();
     assert_eq!(
         shell("psql -XAtqc 'select current_user'").expect_success(),
@@ -107,7 +108,7 @@ fn commands_get_the_connection_and_give_their_exit_code() {
     let long = shell("seq 1 200000").expect_success();
     assert_eq!(long.len(), 1_288_894);
     assert_eq!(shell("cat").expect_success(), "");
-    let direct = desk.ctl(&[
+    let direct = machine.ctl(&[
         "run",
         "sushi",
         "-u",
@@ -117,13 +118,13 @@ fn commands_get_the_connection_and_give_their_exit_code() {
         "select current_user",
     ]);
     assert_eq!(direct.expect_success(), who);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn the_references_flags_work_unchanged() {
-    let desk = Desk::new();
-    let out = desk.ctl_ok(&[
+    let machine = TestMachine::new();
+    let out = machine.ctl_ok(&[
         "run",
         "--app",
         "sushi",
@@ -134,7 +135,7 @@ fn the_references_flags_work_unchanged() {
         "--personal-user",
     ]);
     assert_eq!(out, "one\n1");
-    let out = desk.ctl_ok(&[
+    let out = machine.ctl_ok(&[
         "run",
         "--app",
         "sushi",
@@ -143,18 +144,19 @@ fn the_references_flags_work_unchanged() {
         "--write-access",
     ]);
     assert_eq!(out, "127.0.0.1");
-    let out = desk.ctl_ok(&["psql", "--app", "sushi", "--", "-XAtqc", "select 1"]);
+    let out = machine.ctl_ok(&["psql", "--app", "sushi", "--", "-XAtqc", "select 1"]);
     assert_eq!(out, "1");
-    desk.ctl(&["run", "sushi"]).expect_failure(2, &["-d"]);
-    desk.ctl(&["run", "sushi", "-d", "select 1", "-e", "true"])
+    machine.ctl(&["run", "sushi"]).expect_failure(2, &["-d"]);
+    machine
+        .ctl(&["run", "sushi", "-d", "select 1", "-e", "true"])
         .expect_failure(2, &[]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn copy_both_ways() {
-    let desk = Desk::new();
-    let out = desk.ctl_ok(&[
+    let machine = TestMachine::new();
+    let out = machine.ctl_ok(&[
         "run",
         "sushi",
         "-u",
@@ -162,8 +164,8 @@ fn copy_both_ways() {
         "copy (select g from generate_series(1, 3) g) to stdout",
     ]);
     assert_eq!(out, "1\n2\n3");
-    let into = desk
-        .run(desk.binary("borealisctl"))
+    let into = machine
+        .run(machine.binary("borealisctl"))
         .args(&[
             "run",
             "sushi",
@@ -177,17 +179,17 @@ fn copy_both_ways() {
         .input("20\n22\n")
         .outcome();
     assert_eq!(into.expect_success(), "sum\n42");
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn two_commands_at_once_share_a_session() {
     use std::io::{BufRead as _, BufReader, Write as _};
 
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     // The first says that it runs, and waits for a line.
-    let mut first = desk
-        .run(desk.binary("borealisctl"))
+    let mut first = machine
+        .run(machine.binary("borealisctl"))
         .args(&[
             "run",
             "sushi",
@@ -201,27 +203,27 @@ fn two_commands_at_once_share_a_session() {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
-    desk.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
+    machine.ctl_ok(&["run", "sushi", "-u", "-d", "select 1"]);
     // The second's end did not take the session from the first.
     writeln!(first.stdin.take().unwrap(), "go on").unwrap();
     line.clear();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "1\n");
     assert!(first.wait().unwrap().success());
-    desk.daemon().wait_until_gone("sushi", &desk.sandbox);
-    desk.leave();
+    machine.daemon().wait_until_gone("sushi", &machine.sandbox);
+    machine.leave();
 }
 
 #[test]
 fn env_and_url_for_other_programs() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
-    assert_eq!(desk.ctl_ok(&["url", "sushi"]), url);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    assert_eq!(machine.ctl_ok(&["url", "sushi"]), url);
     let script = format!(
         "eval \"$('{}' env sushi)\"; psql -XAtqc 'select 1'; psql -XAtqc 'select 2' \"$DATABASE_URL\"",
-        desk.binary("borealisctl").display()
+        machine.binary("borealisctl").display()
     );
-    let outcome = desk.run("sh").args(&["-c", &script]).outcome();
+    let outcome = machine.run("sh").args(&["-c", &script]).outcome();
     assert_eq!(outcome.expect_success(), "1\n2");
-    desk.leave();
+    machine.leave();
 }

@@ -6,28 +6,29 @@ use std::{
 };
 
 use borealis_tests::{
-    harness::{Desk, PATIENCE},
+    harness::{PATIENCE, TestMachine},
     sandbox::{Action, BastionAction, Fault, Options},
 };
 
 #[test]
 fn no_daemon() {
-    let desk = Desk::without_daemon(Options::default());
+    let machine = TestMachine::without_daemon(Options::default());
     for args in [
         &["list"][..],
         &["open", "sushi"],
         &["status"],
         &["run", "sushi", "-d", "select 1"],
     ] {
-        desk.ctl(args)
+        machine
+            .ctl(args)
             .expect_failure(3, &["error: ", "not running", "hint: ", "borealisd"]);
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn nothing_is_left_of_what_was_refused_for_good() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     for (args, code, words) in [
         (&["open", "nope"][..], 5, &["nope", "hint: "][..]),
         (&["open", "--app", "nope"], 5, &["there is no app nope"]),
@@ -80,52 +81,55 @@ fn nothing_is_left_of_what_was_refused_for_good() {
         (&["rotate", "sushi"], 5, &["no session is open for sushi"]),
         (&["close"], 2, &["--all"]),
     ] {
-        desk.ctl(args).expect_failure(code, words);
+        machine.ctl(args).expect_failure(code, words);
     }
-    assert_eq!(desk.json(&["list"]), serde_json::json!([]));
-    desk.leave();
+    assert_eq!(machine.json(&["list"]), serde_json::json!([]));
+    machine.leave();
 }
 
 #[test]
 fn an_add_on_of_another_service() {
-    let desk = Desk::new();
-    let other = desk.ctl(&["open", "soba::PAPERTRAIL"]);
+    let machine = TestMachine::new();
+    let other = machine.ctl(&["open", "soba::PAPERTRAIL"]);
     other.expect_failure(5, &["not a Borealis Isolated Postgres add-on"]);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn no_token_and_a_refused_one() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.unset("HEROKU_API_KEY");
-    desk.start_daemon();
-    desk.ctl(&["open", "sushi"])
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.unset("HEROKU_API_KEY");
+    machine.start_daemon();
+    machine
+        .ctl(&["open", "sushi"])
         .expect_failure(4, &["not logged in", "hint: ", "heroku login"]);
     // A token that appears in netrc is found without a restart.
-    let token = desk.sandbox.token();
+    let token = machine.sandbox.token();
     let netrc = format!("machine 127.0.0.1\n  login me@example.com\n  password {token}\n");
-    std::fs::write(desk.path(".netrc"), netrc).unwrap();
-    let opened = desk.json(&["open", "sushi"]);
+    std::fs::write(machine.path(".netrc"), netrc).unwrap();
+    let opened = machine.json(&["open", "sushi"]);
     assert_eq!(opened["state"], "up");
-    desk.ctl_ok(&["close", "--all"]);
-    desk.sandbox.faults().revoke_token();
-    desk.ctl(&["open", "sushi"])
+    machine.ctl_ok(&["close", "--all"]);
+    machine.sandbox.faults().revoke_token();
+    machine
+        .ctl(&["open", "sushi"])
         .expect_failure(4, &["refused", "netrc", "hint: "]);
-    desk.sandbox.faults().restore_token();
-    desk.open(&["sushi"]);
-    desk.leave();
+    machine.sandbox.faults().restore_token();
+    machine.open(&["sushi"]);
+    machine.leave();
 }
 
 #[test]
 fn a_host_key_that_differs_is_never_accepted() {
-    for mut desk in [Desk::new(), Desk::with_sshd()] {
-        let act = |desk: &Desk, action| {
-            desk.sandbox
-                .block_on(desk.sandbox.faults().bastion(action))
+    for mut machine in [TestMachine::new(), TestMachine::with_sshd()] {
+        let act = |machine: &TestMachine, action| {
+            machine
+                .sandbox
+                .block_on(machine.sandbox.faults().bastion(action))
                 .unwrap()
         };
-        act(&desk, BastionAction::ChangeHostKey);
-        let refused = desk.ctl(&["open", "sushi"]);
+        act(&machine, BastionAction::ChangeHostKey);
+        let refused = machine.ctl(&["open", "sushi"]);
         refused.expect_failure(
             1,
             &[
@@ -134,39 +138,39 @@ fn a_host_key_that_differs_is_never_accepted() {
                 "hint: ",
             ],
         );
-        assert_eq!(desk.json(&["list"]), serde_json::json!([]));
-        act(&desk, BastionAction::RestoreHostKey);
-        desk.open(&["sushi"]);
-        assert_eq!(desk.stop_daemon(), Some(0));
-        desk.leave();
+        assert_eq!(machine.json(&["list"]), serde_json::json!([]));
+        act(&machine, BastionAction::RestoreHostKey);
+        machine.open(&["sushi"]);
+        assert_eq!(machine.stop_daemon(), Some(0));
+        machine.leave();
     }
 }
 
 #[test]
 fn a_port_that_is_taken() {
-    let desk = Desk::new();
+    let machine = TestMachine::new();
     let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = squatter.local_addr().unwrap().port();
-    let refused = desk.ctl(&["open", "sushi", "-p", &port.to_string()]);
+    let refused = machine.ctl(&["open", "sushi", "-p", &port.to_string()]);
     let holder = format!("({})", std::process::id());
     refused.expect_failure(
         1,
         &[&format!("port {port} is in use by"), &holder, "--port"],
     );
-    assert_eq!(desk.json(&["list"]), serde_json::json!([]));
+    assert_eq!(machine.json(&["list"]), serde_json::json!([]));
     drop(squatter);
-    let opened = desk.json(&["open", "sushi", "-p", &port.to_string()]);
+    let opened = machine.json(&["open", "sushi", "-p", &port.to_string()]);
     assert_eq!(opened["port"], port);
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_wrong_local_password() {
-    let desk = Desk::new();
-    let port = desk.json(&["open", "sushi"])["port"].clone();
+    let machine = TestMachine::new();
+    let port = machine.json(&["open", "sushi"])["port"].clone();
     for user in ["sushi", "postgres"] {
         let wrong = format!("postgres://{user}:wrong@127.0.0.1:{port}/");
-        let refused = desk.psql(&wrong, "select 1");
+        let refused = machine.psql(&wrong, "select 1");
         refused.expect_failure(
             2,
             &[
@@ -175,25 +179,25 @@ fn a_wrong_local_password() {
             ],
         );
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_database_that_does_not_exist_is_refused_in_its_servers_words() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
     let (server, _) = url.rsplit_once('/').unwrap();
-    let refused = desk.psql(&format!("{server}/nope"), "select 1");
+    let refused = machine.psql(&format!("{server}/nope"), "select 1");
     refused.expect_failure(2, &["FATAL:  database \"nope\" does not exist"]);
-    assert_eq!(desk.query(&url, "select 1"), "1");
-    desk.leave();
+    assert_eq!(machine.query(&url, "select 1"), "1");
+    machine.leave();
 }
 
 #[test]
 fn garbage_on_the_port() {
-    let desk = Desk::new();
-    let url = desk.open(&["sushi"]);
-    let port = u16::try_from(desk.json(&["show", "sushi"])["port"].as_u64().unwrap()).unwrap();
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    let port = u16::try_from(machine.json(&["show", "sushi"])["port"].as_u64().unwrap()).unwrap();
     for garbage in [
         &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
         &[0; 64],
@@ -211,8 +215,8 @@ fn garbage_on_the_port() {
         // It ends, with an answer or without; a reset is an end too.
         let _ = stream.read_to_end(&mut answer);
     }
-    assert_eq!(desk.query(&url, "select 1"), "1");
-    desk.leave();
+    assert_eq!(machine.query(&url, "select 1"), "1");
+    machine.leave();
 }
 
 #[test]
@@ -223,10 +227,10 @@ fn another_user_has_no_business_here() {
     }
     use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
 
-    let desk = Desk::new();
-    desk.open(&["sushi"]);
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
     let mode = |path: &str| {
-        std::fs::metadata(desk.path(path))
+        std::fs::metadata(machine.path(path))
             .unwrap()
             .permissions()
             .mode()
@@ -245,11 +249,12 @@ fn another_user_has_no_business_here() {
         "run/borealis/pg/sushi",
         "run/borealis/pg/sushi/.s.PGSQL.5432",
     ] {
-        std::fs::set_permissions(desk.path(open), std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(machine.path(open), std::fs::Permissions::from_mode(0o777))
+            .unwrap();
     }
     let copy = |name: &str| {
-        let copy = desk.path(name);
-        std::fs::copy(desk.binary(name), &copy).unwrap();
+        let copy = machine.path(name);
+        std::fs::copy(machine.binary(name), &copy).unwrap();
         copy
     };
     let stranger = |program: &std::path::Path, args: &[&str]| {
@@ -261,10 +266,13 @@ fn another_user_has_no_business_here() {
             .output()
             .unwrap()
     };
-    let socket = desk.path("run/borealis/control.sock").display().to_string();
+    let socket = machine
+        .path("run/borealis/control.sock")
+        .display()
+        .to_string();
     let refused = stranger(&copy("borealisctl"), &["--socket", &socket, "list"]);
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
-    let session = format!("host={} user=sushi", desk.socket_dir("sushi").display());
+    let session = format!("host={} user=sushi", machine.socket_dir("sushi").display());
     let psql = std::path::Path::new("/usr/bin/psql");
     let refused = stranger(psql, &["-XAtqc", "select 1", &session]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -278,36 +286,38 @@ fn another_user_has_no_business_here() {
         "run/borealis/pg",
         "run/borealis/pg/sushi",
     ] {
-        std::fs::set_permissions(desk.path(close), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(machine.path(close), std::fs::Permissions::from_mode(0o700))
+            .unwrap();
     }
     for close in [
         "run/borealis/control.sock",
         "run/borealis/pg/sushi/.s.PGSQL.5432",
     ] {
-        std::fs::set_permissions(desk.path(close), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(machine.path(close), std::fs::Permissions::from_mode(0o600))
+            .unwrap();
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_second_daemon_says_who_is_there() {
-    let desk = Desk::new();
-    let second = desk.run(desk.binary("borealisd")).outcome();
-    let pid = format!("pid {}", desk.daemon().pid());
+    let machine = TestMachine::new();
+    let second = machine.run(machine.binary("borealisd")).outcome();
+    let pid = format!("pid {}", machine.daemon().pid());
     second.expect_failure(1, &["running already", &pid]);
-    let other = desk.path("other.sock").display().to_string();
-    let second = desk
-        .run(desk.binary("borealisd"))
+    let other = machine.path("other.sock").display().to_string();
+    let second = machine
+        .run(machine.binary("borealisd"))
         .args(&["--socket", &other])
         .outcome();
     second.expect_failure(1, &["state directory", &pid]);
-    assert!(desk.json(&["list"]).is_array());
-    desk.leave();
+    assert!(machine.json(&["list"]).is_array());
+    machine.leave();
 }
 
 #[test]
 fn a_wrong_config_is_refused_with_file_line_and_what_is_accepted() {
-    let desk = Desk::without_daemon(Options::default());
+    let machine = TestMachine::without_daemon(Options::default());
     for (config, words) in [
         (
             "connect_timeout = \"soon\"\n",
@@ -327,20 +337,20 @@ fn a_wrong_config_is_refused_with_file_line_and_what_is_accepted() {
             &["config.toml:3", "write", "read-only", "read-write"],
         ),
     ] {
-        desk.write_config(config);
-        let refused = desk.run(desk.binary("borealisd")).outcome();
+        machine.write_config(config);
+        let refused = machine.run(machine.binary("borealisd")).outcome();
         assert_ne!(refused.code, Some(0));
         for word in words {
             assert!(refused.stderr.contains(word), "{word} in {refused:#?}");
         }
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn the_provider_in_trouble() {
-    let desk = Desk::new();
-    let faults = desk.sandbox.faults();
+    let machine = TestMachine::new();
+    let faults = machine.sandbox.faults();
     // What passes is tried again.
     for action in [
         Action::status(503),
@@ -350,43 +360,43 @@ fn the_provider_in_trouble() {
         Action::Truncate,
     ] {
         faults.add(Fault::on("personal-db-users", action).times(1));
-        desk.open(&["sushi"]);
-        desk.ctl_ok(&["close", "sushi"]);
-        desk.ctl_ok(&["rotate", "--all"]);
-        desk.sandbox.block_on(faults.clear()).unwrap();
+        machine.open(&["sushi"]);
+        machine.ctl_ok(&["close", "sushi"]);
+        machine.ctl_ok(&["rotate", "--all"]);
+        machine.sandbox.block_on(faults.clear()).unwrap();
         // New credentials are asked for again only by a new daemon or a rotation.
-        desk.open(&["sushi"]);
+        machine.open(&["sushi"]);
         faults.add(Fault::on("personal-db-users", Action::status(503)).times(1));
-        desk.ctl_ok(&["rotate", "sushi"]);
-        desk.ctl_ok(&["close", "sushi"]);
+        machine.ctl_ok(&["rotate", "sushi"]);
+        machine.ctl_ok(&["close", "sushi"]);
     }
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn a_provider_that_stays_away_keeps_the_session_trying() {
-    let desk = Desk::new();
-    let faults = desk.sandbox.faults();
+    let machine = TestMachine::new();
+    let faults = machine.sandbox.faults();
     faults.add(Fault::on("personal-db-users", Action::status(503)));
-    let opened = desk.ctl(&["open", "sushi", "--timeout", "3s"]);
+    let opened = machine.ctl(&["open", "sushi", "--timeout", "3s"]);
     opened.expect_failure(1, &["sushi is not up after 3 s", "hint: "]);
-    assert_eq!(desk.json(&["list"]).as_array().unwrap().len(), 1);
-    desk.sandbox.block_on(faults.clear()).unwrap();
-    desk.wait_for("sushi", |session| {
+    assert_eq!(machine.json(&["list"]).as_array().unwrap().len(), 1);
+    machine.sandbox.block_on(faults.clear()).unwrap();
+    machine.wait_for("sushi", |session| {
         session.state() == borealis_proto::v1::State::Up
     });
-    desk.leave();
+    machine.leave();
 }
 
 #[test]
 fn plain_http_is_for_loopback_only() {
-    let mut desk = Desk::without_daemon(Options::default());
-    desk.set("HEROKU_API_URL", "http://api.example.com");
-    let refused = desk.run(desk.binary("borealisd")).outcome();
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.set("HEROKU_API_URL", "http://api.example.com");
+    let refused = machine.run(machine.binary("borealisd")).outcome();
     assert_ne!(refused.code, Some(0));
     assert!(
         refused.stderr.contains("HEROKU_API_URL") && refused.stderr.contains("https"),
         "{refused:#?}"
     );
-    desk.leave();
+    machine.leave();
 }

@@ -37,14 +37,14 @@ const QUEUE: usize = 1 << 16;
 pub(crate) const CONGESTION_CONTROL: &str = "cubic";
 
 /// Such a line. Dropping it ends the far namespace.
-pub(crate) struct Shuttle {
+pub(crate) struct LinkEmulator {
     /// Keeps the far namespace while it lives.
     holder: Child,
 }
 
-// === impl Shuttle ===
+// === impl LinkEmulator ===
 
-impl Shuttle {
+impl LinkEmulator {
     pub(crate) fn start(line: Line) -> Self {
         let mut holder = Command::new("unshare")
             .args(["--net", "--", "sh", "-c", "echo; exec cat"])
@@ -102,7 +102,7 @@ impl Shuttle {
     }
 }
 
-impl Drop for Shuttle {
+impl Drop for LinkEmulator {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
