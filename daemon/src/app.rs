@@ -17,21 +17,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    activation::Inherited,
     config::{self, Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
     credential::{Broker, SignIn},
-    descriptors,
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics, network, notify,
+    metrics,
+    platform::descriptors,
+    platform::network,
     postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{Reloader, broker_settings},
-    service,
+    service_manager::{activation::Inherited, notify},
     session::Environment,
     state::{self, ClientFiles, OpenError, State},
-    supervisor,
+    supervisor, watchdog,
 };
 
 /// What the removal of grants gets at the end.
@@ -187,7 +187,7 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
     ));
     tracing::info!(socket = %settings.socket.display(), version = env!("CARGO_PKG_VERSION"), "borealisd is ready");
     notify::ready();
-    let reporting = tokio::spawn(service::report(sessions.clone()));
+    let reporting = tokio::spawn(watchdog::report(sessions.clone()));
 
     wait_for_the_end(signals, &shutdown, &reloader).await;
 

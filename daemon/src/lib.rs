@@ -3,30 +3,27 @@
 //!
 //! ARCHITECTURE.md at the root of the repository is the map.
 
-pub mod activation;
 pub mod admin;
-pub mod clock;
+mod app;
 pub mod config;
 pub mod control;
 pub mod credential;
-pub mod descriptors;
 pub mod doctor;
 pub mod journal;
 pub mod log;
-pub mod machine;
 pub mod metrics;
 pub mod model;
-pub mod network;
-pub mod notify;
-pub mod port;
+pub mod platform;
 pub mod postgres;
 pub mod provider;
+pub mod proxy;
 pub mod reload;
-mod run;
-pub mod service;
+pub mod service_manager;
 pub mod session;
 pub mod ssh;
 pub mod state;
 pub mod supervisor;
+pub mod tunnels;
+mod watchdog;
 
-pub use run::{StartError, run};
+pub use app::{StartError, run};

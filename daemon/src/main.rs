@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use borealisd::{
-    activation::Inherited,
     config::{Args, Config, Settings},
     log,
+    service_manager::activation::Inherited,
 };
 use clap::{CommandFactory as _, Parser as _};
 

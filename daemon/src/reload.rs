@@ -1,4 +1,4 @@
-//! Reading config and token again, for SIGHUP and the control API alike.
+//! Reads config and token again, for SIGHUP and the control API alike.
 
 use std::{env, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     credential::{Broker, BrokerSettings, RotationInterval, TokenSources},
     journal::{Journal, Kind},
     model::Cause,
-    notify,
+    service_manager::notify,
     state::LoginStore,
     supervisor::{Handle, Reloaded},
 };

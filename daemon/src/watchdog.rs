@@ -6,27 +6,27 @@ use std::{future::pending, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    machine::Phase,
-    notify,
-    supervisor::{Handle, Picture},
+    service_manager::notify,
+    session::machine::Phase,
+    supervisor::{Handle, Snapshot},
 };
 
 /// Tells the manager both until it is dropped.
-pub async fn report(sessions: Handle) {
+pub(crate) async fn report(sessions: Handle) {
     tokio::join!(status(&sessions), watchdog(&sessions));
 }
 
 /// One line for each change, as `systemctl status` shows it.
 async fn status(sessions: &Handle) {
-    let mut pictures = sessions.watch();
+    let mut snapshots = sessions.watch();
     let mut last = String::new();
     loop {
-        let line = summary(&pictures.borrow_and_update());
+        let line = summary(&snapshots.borrow_and_update());
         if line != last {
             notify::status(&line);
             last = line;
         }
-        if pictures.changed().await.is_err() {
+        if snapshots.changed().await.is_err() {
             return pending().await;
         }
     }
@@ -48,9 +48,9 @@ async fn watchdog(sessions: &Handle) {
     }
 }
 
-fn summary(picture: &Picture) -> String {
+fn summary(snapshot: &Snapshot) -> String {
     let count = |phase| {
-        let of_it = picture
+        let of_it = snapshot
             .sessions
             .iter()
             .filter(|view| view.status.phase == phase);
@@ -68,7 +68,7 @@ fn summary(picture: &Picture) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, state)| format!("{count} {state}"))
         .collect();
-    match picture.sessions.len() {
+    match snapshot.sessions.len() {
         0 => "no sessions open".to_owned(),
         1 => format!("1 session: {}", parts.join(", ")),
         open => format!("{open} sessions: {}", parts.join(", ")),

@@ -9,9 +9,9 @@
 use std::time::Duration;
 
 use borealisd::{
-    clock::Moment,
-    machine::{Action, Event, Life, Nudge},
     model::{Cause, HostPort},
+    platform::clock::BootInstant,
+    session::machine::{Action, Event, RetryTrigger, SessionStateMachine},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -38,7 +38,7 @@ enum Away {
 }
 
 struct Daemon {
-    life: Life,
+    life: SessionStateMachine,
     /// When the attempt under way ends.
     ends: Option<u64>,
     /// When the client asks again.
@@ -53,8 +53,8 @@ struct Herd {
     half_up: Duration,
 }
 
-fn at(milliseconds: u64) -> Moment {
-    Moment::since_boot(Duration::from_secs(1_000_000) + Duration::from_millis(milliseconds))
+fn at(milliseconds: u64) -> BootInstant {
+    BootInstant::since_boot(Duration::from_secs(1_000_000) + Duration::from_millis(milliseconds))
 }
 
 fn cause() -> Cause {
@@ -72,7 +72,7 @@ fn simulate(clients: Clients, away: Away) -> Herd {
     let mut daemons: Vec<_> = (0..DAEMONS)
         .map(|_| {
             let began = at(0) - Duration::from_secs(600);
-            let (mut life, _) = Life::begin(began);
+            let (mut life, _) = SessionStateMachine::begin(began);
             life.handle(Event::AttemptSucceeded, began, 0.0);
             Daemon {
                 life,
@@ -91,7 +91,7 @@ fn simulate(clients: Clients, away: Away) -> Herd {
                 let detail = "the line went silent".into();
                 events.push(Event::WayLost(Cause::TunnelLost { detail }));
             }
-            let held = daemon.life.phase() != borealisd::machine::Phase::Up;
+            let held = daemon.life.phase() != borealisd::session::machine::Phase::Up;
             if daemon.ends.is_some_and(|ends| ends <= now) {
                 daemon.ends = None;
                 if now < OUTAGE {
@@ -102,7 +102,7 @@ fn simulate(clients: Clients, away: Away) -> Herd {
                 }
             }
             if held && daemon.nudges.is_some_and(|due| due <= now) {
-                events.push(Event::Nudged(Nudge::Client));
+                events.push(Event::Nudged(RetryTrigger::Client));
                 // As a held client does: 5 s, by half more or less.
                 daemon.nudges = Some(now + random.random_range(2500..7500));
             }

@@ -11,16 +11,19 @@ use std::{
 
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
-    &["model", "clock", "port", "notify", "log", "descriptors"],
-    &["network", "activation"],
+    &["model", "log"],
+    &["platform"],
+    &["service_manager"],
     &["journal"],
-    &["ssh", "postgres", "provider", "state", "machine", "config"],
+    &["ssh", "postgres", "provider", "state", "config"],
     &["credential"],
+    &["tunnels"],
+    &["proxy"],
     &["session"],
     &["supervisor", "admin"],
-    &["reload", "metrics", "doctor", "service"],
+    &["reload", "metrics", "doctor", "watchdog"],
     &["control"],
-    &["run"],
+    &["app"],
 ];
 
 /// Crates that only one module may name.

@@ -15,9 +15,9 @@ use jiff::Timestamp;
 
 use super::{borealis, reason};
 use crate::{
-    clock::{Clock, Moment},
     credential::{Broker, Grant, Token},
     model::{Cause, Refusal, Resolved, Target},
+    platform::clock::{BootInstant, Clock},
     provider::{
         Failure, NewAddon, Waiting,
         wire::{Addon, addon::RestoreCapabilities},
@@ -87,7 +87,7 @@ struct Memory {
     request: Request,
     source: Resolved,
     execution: Execution,
-    at: Moment,
+    at: BootInstant,
 }
 
 /// A request with nothing left to default.

@@ -19,7 +19,7 @@ use super::{
     upgrade, users,
 };
 use crate::{
-    credential::{Broker, BrokerSettings, Place, RotationInterval, TokenSources},
+    credential::{Broker, BrokerSettings, RotationInterval, TokenSource, TokenSources},
     model::{Access, Cause, Class, Resolved, Target},
     provider::{
         testing::{Reply, Server, limits},
@@ -75,7 +75,7 @@ impl World {
         let netrc = dir.path().join("netrc");
         fs::write(&netrc, "machine 127.0.0.1 password HRKU-1").unwrap();
         let settings = BrokerSettings {
-            tokens: TokenSources::from_places(vec![Place::Netrc {
+            tokens: TokenSources::from_places(vec![TokenSource::Netrc {
                 file: netrc,
                 machine: "127.0.0.1".into(),
             }]),

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::{
-    credential::{KeepIn, KeptWhere, Reading, SignIn},
+    credential::{KeepIn, KeptWhere, LookupResult, SignIn},
     journal::{Journal, Kind},
     model::Cause,
 };
@@ -92,9 +92,9 @@ fn internal(error: &tokio::task::JoinError) -> Cause {
     }
 }
 
-fn places(readings: &[Reading]) -> Vec<v1::TokenPlace> {
+fn places(readings: &[LookupResult]) -> Vec<v1::TokenPlace> {
     let winner = readings.iter().position(|reading| reading.token.is_some());
-    let place = |(index, reading): (usize, &Reading)| {
+    let place = |(index, reading): (usize, &LookupResult)| {
         let state = match reading.token {
             None => v1::TokenPlaceState::Empty,
             Some(_) if Some(index) == winner => v1::TokenPlaceState::Used,

@@ -23,7 +23,7 @@ use crate::{
     credential::Broker,
     model::{Cause, Resolved, Target},
     provider::wire::addon::NewIntegration,
-    supervisor::{Handle, View},
+    supervisor::{Handle, SessionSnapshot},
 };
 
 /// Steps that may wait for a slow client.
@@ -69,22 +69,22 @@ impl Addons {
         let Target::Word(word) = target else {
             return None;
         };
-        let picture = self.sessions.watch();
-        let picture = picture.borrow();
-        let view = picture.sessions.iter().find(|v| v.name.as_str() == word)?;
+        let snapshot = self.sessions.watch();
+        let snapshot = snapshot.borrow();
+        let view = snapshot.sessions.iter().find(|v| v.name.as_str() == word)?;
         let resolved = view.status.resolved.clone()?;
         (resolved.app != *word || resolved.ambiguous_in_app).then_some(resolved)
     }
 
     /// The sessions that are open on an add-on.
     fn sessions_on(&self, addon: &str) -> Vec<v1::Session> {
-        let is_on_it = |view: &&View| {
+        let is_on_it = |view: &&SessionSnapshot| {
             let resolved = view.status.resolved.as_ref();
             resolved.is_some_and(|resolved| resolved.addon == addon)
         };
-        let picture = self.sessions.watch();
-        let picture = picture.borrow();
-        let views = picture.sessions.iter().filter(is_on_it);
+        let snapshot = self.sessions.watch();
+        let snapshot = snapshot.borrow();
+        let views = snapshot.sessions.iter().filter(is_on_it);
         views.map(super::convert::session).collect()
     }
 

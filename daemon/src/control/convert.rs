@@ -10,10 +10,10 @@ use secrecy::ExposeSecret as _;
 use tonic::{Code, Status};
 
 use crate::{
-    machine::Phase,
     model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target},
-    session::Counters,
-    supervisor::{Lifetime, OpenRequest, Selection, View},
+    proxy::Counters,
+    session::machine::Phase,
+    supervisor::{Lifetime, OpenRequest, Selection, SessionSnapshot},
 };
 
 /// The host that clients are told.
@@ -144,7 +144,7 @@ pub(super) fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-pub(super) fn session(view: &View) -> v1::Session {
+pub(super) fn session(view: &SessionSnapshot) -> v1::Session {
     let status = &view.status;
     let resolved = status.resolved.clone();
     let (app, addon, attachment) = resolved
@@ -212,7 +212,7 @@ pub(super) fn connections(counters: &Counters) -> v1::ConnectionCounts {
 }
 
 /// What a client needs beside the session; empty while that isn't known.
-pub(super) fn secrets(view: &View) -> v1::Secrets {
+pub(super) fn secrets(view: &SessionSnapshot) -> v1::Secrets {
     let (Some(user), Some(password)) = (view.user(), &view.password) else {
         return v1::Secrets::default();
     };

@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 use super::{Services, convert};
 use crate::{
     credential::Broker,
-    machine::Phase,
     reload::Reloader,
-    supervisor::{Handle, Picture},
+    session::machine::Phase,
+    supervisor::{Handle, Snapshot},
 };
 
 /// Facts of this process that don't change.
@@ -65,8 +65,8 @@ impl Daemon {
 impl DaemonService for Daemon {
     async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Answer<v1::GetInfoResponse> {
         let watch = self.handle.watch();
-        let picture = watch.borrow();
-        let (mut health, mut reasons) = health(&picture, &self.about.problems);
+        let snapshot = watch.borrow();
+        let (mut health, mut reasons) = health(&snapshot, &self.about.problems);
         let token = self.broker.known_token();
         let token_source = match token {
             None => String::new(),
@@ -79,13 +79,13 @@ impl DaemonService for Daemon {
                 String::new()
             }
         };
-        let up = picture
+        let up = snapshot
             .sessions
             .iter()
             .filter(|view| view.status.phase == Phase::Up)
             .count();
         let mut connections = v1::ConnectionCounts::default();
-        for view in &picture.sessions {
+        for view in &snapshot.sessions {
             let counts = convert::connections(&view.counters);
             connections.active += counts.active;
             connections.total += counts.total;
@@ -102,7 +102,7 @@ impl DaemonService for Daemon {
             runtime_dir: text(&self.about.runtime_dir),
             health: health.into(),
             reasons,
-            sessions: u32::try_from(picture.sessions.len()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(snapshot.sessions.len()).unwrap_or(u32::MAX),
             sessions_up: u32::try_from(up).unwrap_or(u32::MAX),
             connections: Some(connections),
             token_source,
@@ -130,14 +130,14 @@ impl DaemonService for Daemon {
 }
 
 /// The daemon's health, and a reason for each thing that is not as it should be.
-fn health(picture: &Picture, problems: &[v1::Failure]) -> (v1::Health, Vec<v1::Failure>) {
+fn health(snapshot: &Snapshot, problems: &[v1::Failure]) -> (v1::Health, Vec<v1::Failure>) {
     let mut health = v1::Health::Ok;
     let mut reasons: Vec<_> = problems.to_vec();
-    reasons.extend(picture.problems.iter().map(convert::failure));
+    reasons.extend(snapshot.problems.iter().map(convert::failure));
     if !reasons.is_empty() {
         health = v1::Health::Warning;
     }
-    for view in &picture.sessions {
+    for view in &snapshot.sessions {
         let Some(cause) = &view.status.last_error else {
             continue;
         };

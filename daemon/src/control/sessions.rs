@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{self, refused};
 use crate::{
     model::Mode,
-    supervisor::{Handle, Opened, View},
+    supervisor::{Handle, Opened, SessionSnapshot},
 };
 
 /// Wait of a `UseSession` that names none.
@@ -35,7 +35,7 @@ impl Sessions {
     }
 
     /// A session as answers about it alone show it.
-    fn one(&self, view: &View) -> v1::Session {
+    fn one(&self, view: &SessionSnapshot) -> v1::Session {
         let ca_file = match view.mode {
             Mode::Managed => self.ca_file.display().to_string(),
             Mode::Passthrough => String::new(),
@@ -166,17 +166,17 @@ impl SessionService for Sessions {
         &self,
         _: Request<v1::WatchSessionsRequest>,
     ) -> Answer<Self::WatchSessionsStream> {
-        let pictures = WatchStream::new(self.handle.watch());
-        let stream = pictures.map(|picture| {
+        let snapshots = WatchStream::new(self.handle.watch());
+        let stream = snapshots.map(|snapshot| {
             Ok(v1::WatchSessionsResponse {
-                revision: picture.revision,
-                sessions: sessions(&picture.sessions),
+                revision: snapshot.revision,
+                sessions: sessions(&snapshot.sessions),
             })
         });
         Ok(Response::new(Box::pin(stream)))
     }
 }
 
-fn sessions(views: &[View]) -> Vec<v1::Session> {
+fn sessions(views: &[SessionSnapshot]) -> Vec<v1::Session> {
     views.iter().map(convert::session).collect()
 }

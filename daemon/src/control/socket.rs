@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::activation::Inherited;
+use crate::service_manager::activation::Inherited;
 
 /// The bound socket. Dropping it removes the file, unless a socket unit holds it.
 #[derive(Debug)]

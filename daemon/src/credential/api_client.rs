@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    grant::{Grant, Grants},
-    keeper::{TokenKeeper, same},
+    grants::{Grant, Grants},
+    token::cache::{TokenCache, same},
     token::{Token, TokenSources},
 };
 use crate::{
@@ -15,15 +15,15 @@ use crate::{
     provider::{Failure, Provider},
 };
 
-pub(super) struct Caller {
+pub(super) struct ApiClient {
     pub(super) provider: Arc<Provider>,
-    pub(super) tokens: Arc<TokenKeeper>,
+    pub(super) tokens: Arc<TokenCache>,
     grants: Grants,
 }
 
-// === impl Caller ===
+// === impl ApiClient ===
 
-impl Caller {
+impl ApiClient {
     pub(super) fn new(
         provider: Arc<Provider>,
         sources: TokenSources,
@@ -32,7 +32,7 @@ impl Caller {
     ) -> Self {
         Self {
             grants: Grants::new(Arc::clone(&provider), tracker, young),
-            tokens: TokenKeeper::new(sources),
+            tokens: TokenCache::new(sources),
             provider,
         }
     }

@@ -14,20 +14,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use super::{
+    api_client::ApiClient,
     app_user,
-    caller::Caller,
-    contest::{self, Contest},
-    flight::locked,
-    grant::{Grant, YOUNG},
-    lease::{Leases, Renewals, RotationInterval},
-    resolve,
-    token::{Reading, Token, TokenSources},
+    grants::{Grant, YOUNG},
+    leases::{Leases, Renewals, RotationInterval},
+    lookup,
+    rotation_conflict::{self, RotationConflict},
+    single_flight::locked,
+    token::{LookupResult, Token, TokenSources},
 };
 use crate::{
-    clock::Clock,
     model::{
         Access, Cause, DatabaseCredential, Generation, Lease, Resolved, SshCredential, Target,
     },
+    platform::clock::Clock,
     provider::{Failure, Provider, Waiting, wire::Account},
 };
 
@@ -69,10 +69,10 @@ pub struct BrokerSettings {
 /// Owns the leases, the grants and the token. Has no timers of its own: sessions ask for a
 /// newer lease when theirs is due or refused. Nothing of it is ever on disk.
 pub struct Broker {
-    caller: Arc<Caller>,
+    client: Arc<ApiClient>,
     ssh: Leases<String, SshCredential>,
     database: Leases<DatabaseKey, DatabaseCredential>,
-    contests: Mutex<HashMap<DatabaseKey, Contest>>,
+    conflicts: Mutex<HashMap<DatabaseKey, RotationConflict>>,
     /// What targets were when they were last looked up.
     resolved: Mutex<HashMap<Target, Resolved>>,
     /// The latest of each kind that a database has let in.
@@ -89,7 +89,7 @@ impl Broker {
     pub fn new(provider: Provider, settings: BrokerSettings) -> Arc<Self> {
         let tracker = TaskTracker::new();
         Arc::new(Self {
-            caller: Arc::new(Caller::new(
+            client: Arc::new(ApiClient::new(
                 Arc::new(provider),
                 settings.tokens,
                 tracker.clone(),
@@ -97,7 +97,7 @@ impl Broker {
             )),
             ssh: Leases::new(tracker.clone()),
             database: Leases::new(tracker.clone()),
-            contests: Mutex::default(),
+            conflicts: Mutex::default(),
             resolved: Mutex::default(),
             taken: Mutex::default(),
             rotation: Mutex::new(settings.rotation),
@@ -113,8 +113,8 @@ impl Broker {
     /// doesn't say.
     pub async fn resolve(&self, target: &Target) -> Result<Resolved, Cause> {
         let resolved = self
-            .caller
-            .with_token(async |token| resolve::resolve(&self.caller.provider, &token, target).await)
+            .client
+            .with_token(async |token| lookup::resolve(&self.client.provider, &token, target).await)
             .await?;
         locked(&self.resolved).insert(target.clone(), resolved.clone());
         Ok(resolved)
@@ -131,7 +131,7 @@ impl Broker {
     /// # Errors
     /// Why there is none, which those calls will be told too.
     pub async fn grant_ahead(&self) -> Result<Grant, Cause> {
-        self.caller.grant().await
+        self.client.grant().await
     }
 
     /// A lease of the personal SSH user that is newer than `after`; with `None` whatever is
@@ -142,9 +142,9 @@ impl Broker {
     /// Why the provider issues none.
     pub async fn ssh(&self, addon: &str, after: Option<Generation>) -> Result<SshLease, Cause> {
         let renew = || {
-            let (caller, addon) = (Arc::clone(&self.caller), addon.to_owned());
+            let (client, addon) = (Arc::clone(&self.client), addon.to_owned());
             until_stopped(self.stop.clone(), async move {
-                issue_ssh(&caller, &addon).await
+                issue_ssh(&client, &addon).await
             })
         };
         self.ssh
@@ -167,15 +167,15 @@ impl Broker {
             DatabaseKey::App { .. } => RotationInterval::Never,
         };
         let renew = || {
-            let (caller, key) = (Arc::clone(&self.caller), key.clone());
-            let turn = after.map_or(Duration::ZERO, |after| self.turn(&key, after));
+            let (client, key) = (Arc::clone(&self.client), key.clone());
+            let turn = after.map_or(Duration::ZERO, |after| self.conflict_delay(&key, after));
             until_stopped(self.stop.clone(), async move {
                 // Even a sleep of nothing takes long enough to miss the grant of the key that is
                 // asked for beside it.
                 if !turn.is_zero() {
                     tokio::time::sleep(turn).await;
                 }
-                issue_database(&caller, &key).await
+                issue_database(&client, &key).await
             })
         };
         self.database.get(key, after, rotation, renew).await
@@ -188,7 +188,7 @@ impl Broker {
         let DatabaseKey::Personal { addon, .. } = key else {
             return;
         };
-        let begins = locked(&self.contests)
+        let begins = locked(&self.conflicts)
             .entry(key.clone())
             .or_default()
             .refused(generation, Clock::now());
@@ -214,7 +214,7 @@ impl Broker {
     /// [`Cause::CredentialsContested`] for each add-on.
     pub fn contested(&self) -> Vec<Cause> {
         let now = Clock::now();
-        let mut contested: Vec<(String, usize)> = locked(&self.contests)
+        let mut contested: Vec<(String, usize)> = locked(&self.conflicts)
             .iter()
             .filter_map(|(key, contest)| match key {
                 DatabaseKey::Personal { addon, .. } => {
@@ -236,7 +236,7 @@ impl Broker {
             .map(|(addon, times)| Cause::CredentialsContested {
                 addon,
                 times,
-                within: contest::WINDOW,
+                within: rotation_conflict::WINDOW,
             })
             .collect()
     }
@@ -276,8 +276,8 @@ impl Broker {
     /// # Errors
     /// That there is none, that it was refused, or that the Heroku API doesn't say.
     pub async fn account(&self) -> Result<(Account, String), Cause> {
-        let provider = &self.caller.provider;
-        self.caller
+        let provider = &self.client.provider;
+        self.client
             .with_token(async |token| {
                 let account = provider
                     .heroku(&token.value, Waiting::Somebody)
@@ -294,7 +294,7 @@ impl Broker {
     /// # Errors
     /// That it was refused, or that the Heroku API doesn't say.
     pub async fn account_of(&self, token: &SecretString, named: &str) -> Result<Account, Cause> {
-        self.caller
+        self.client
             .provider
             .heroku(token, Waiting::Somebody)
             .account()
@@ -308,29 +308,29 @@ impl Broker {
     /// # Errors
     /// [`Cause::NotLoggedIn`] where there is none.
     pub async fn look_for_token(&self) -> Result<(), Cause> {
-        self.caller.tokens.look_again().await.map(drop)
+        self.client.tokens.look_again().await.map(drop)
     }
 
     /// Where the token of the moment was found, or why there is none; `None` while nobody has
     /// asked for one. Asks nobody itself.
     pub fn known_token(&self) -> Option<Result<String, Cause>> {
-        self.caller.tokens.known()
+        self.client.tokens.known()
     }
 
     /// What every place where a token may be holds.
-    pub async fn survey_tokens(&self) -> Vec<Reading> {
-        self.caller.tokens.survey().await
+    pub async fn survey_tokens(&self) -> Vec<LookupResult> {
+        self.client.tokens.survey().await
     }
 
     /// Grows when another token is found, and at each reload.
     pub fn token_changed(&self) -> watch::Receiver<u64> {
-        self.caller.tokens.changed()
+        self.client.tokens.changed()
     }
 
     /// Looks every few seconds whether a file that may hold the token has changed, so that
     /// who waits for a log-in is told by [`Broker::token_changed`]. Ends when it is dropped.
     pub async fn follow_token(&self) -> Infallible {
-        self.caller.tokens.follow().await
+        self.client.tokens.follow().await
     }
 
     /// Takes new settings and reads the token again.
@@ -345,7 +345,7 @@ impl Broker {
                 matches!(key, DatabaseKey::Personal { .. })
             });
         }
-        self.caller.tokens.reload(settings.tokens).await?;
+        self.client.tokens.reload(settings.tokens).await?;
         Ok(())
     }
 
@@ -362,12 +362,12 @@ impl Broker {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.caller.with_grant(call, classify).await
+        self.client.with_grant(call, classify).await
     }
 
     /// How many short-lived authorizations exist at Heroku, by what is known here.
     pub fn grants_outstanding(&self) -> usize {
-        self.caller.grants_outstanding()
+        self.client.grants_outstanding()
     }
 
     /// How often the provider was asked for SSH users and for database users.
@@ -384,19 +384,19 @@ impl Broker {
     where
         F: Future<Output = Result<T, Cause>>,
     {
-        self.caller.with_token(call).await
+        self.client.with_token(call).await
     }
 
     /// The provider's APIs, for calls that need no lease.
     pub fn provider(&self) -> &Provider {
-        &self.caller.provider
+        &self.client.provider
     }
 
     /// Ends renewals and waits, at most for `limit`, until every grant is removed. Whoever
     /// asks from now on is told that the daemon stops.
     pub async fn drain(&self, limit: Duration) {
         self.stop.cancel();
-        self.caller.provider.hurry();
+        self.client.provider.shorten_backoff();
         self.tracker.close();
         if tokio::time::timeout(limit, self.tracker.wait())
             .await
@@ -410,9 +410,9 @@ impl Broker {
     }
 
     /// How long another machine is left its turn before the successor of `after` is asked for.
-    fn turn(&self, key: &DatabaseKey, after: Generation) -> Duration {
+    fn conflict_delay(&self, key: &DatabaseKey, after: Generation) -> Duration {
         let jitter = rand::rng().random_range(0.0..1.0);
-        locked(&self.contests)
+        locked(&self.conflicts)
             .get(key)
             .map_or(Duration::ZERO, |contest| {
                 contest.pause(after, Clock::now(), jitter)
@@ -434,26 +434,29 @@ async fn until_stopped<T>(
         .unwrap_or(Err(Cause::DaemonStopping))
 }
 
-async fn issue_ssh(caller: &Caller, addon: &str) -> Result<SshCredential, Cause> {
+async fn issue_ssh(client: &ApiClient, addon: &str) -> Result<SshCredential, Cause> {
     let call = async |grant: Grant| {
-        let provider = &caller.provider;
+        let provider = &client.provider;
         let borealis = provider.borealis(grant.bearer(), addon, Waiting::Somebody);
         borealis.personal_ssh_user().await
     };
-    caller
+    client
         .with_grant(call, |failure| failure.addon_cause(addon))
         .await
 }
 
-async fn issue_database(caller: &Caller, key: &DatabaseKey) -> Result<DatabaseCredential, Cause> {
+async fn issue_database(
+    client: &ApiClient,
+    key: &DatabaseKey,
+) -> Result<DatabaseCredential, Cause> {
     match key {
         DatabaseKey::Personal { addon, access } => {
             let call = async |grant: Grant| {
-                let provider = &caller.provider;
+                let provider = &client.provider;
                 let borealis = provider.borealis(grant.bearer(), addon, Waiting::Somebody);
                 borealis.personal_database_user(*access).await
             };
-            caller
+            client
                 .with_grant(call, |failure| failure.addon_cause(addon))
                 .await
         }
@@ -461,19 +464,19 @@ async fn issue_database(caller: &Caller, key: &DatabaseKey) -> Result<DatabaseCr
             app,
             attachment,
             access,
-        } => read_app_user(caller, app, attachment, *access).await,
+        } => read_app_user(client, app, attachment, *access).await,
     }
 }
 
 async fn read_app_user(
-    caller: &Caller,
+    client: &ApiClient,
     app: &str,
     attachment: &str,
     access: Access,
 ) -> Result<DatabaseCredential, Cause> {
-    let vars = caller
+    let vars = client
         .with_token(async |token| {
-            let heroku = caller.provider.heroku(&token.value, Waiting::Somebody);
+            let heroku = client.provider.heroku(&token.value, Waiting::Somebody);
             heroku
                 .config_vars(app)
                 .await

@@ -21,13 +21,13 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
 use super::{
-    flight::{Flight, locked},
-    keeper::same,
+    single_flight::{SingleFlight, locked},
     token::Token,
+    token::cache::same,
 };
 use crate::{
-    clock::{Clock, Moment},
     model::Cause,
+    platform::clock::{BootInstant, Clock},
     provider::{Api, Provider, Waiting},
 };
 
@@ -43,7 +43,7 @@ pub struct Grant(Arc<Live>);
 /// Makes grants and sees to it that each is removed.
 pub(super) struct Grants {
     shared: Arc<Shared>,
-    flight: Flight<Grant>,
+    flight: SingleFlight<Grant>,
 }
 
 struct Shared {
@@ -58,7 +58,7 @@ struct Shared {
 
 struct Live {
     bearer: SecretString,
-    born: Moment,
+    born: BootInstant,
     spoiled: AtomicBool,
     removal: Removal,
 }
@@ -114,7 +114,7 @@ impl Grants {
                 live: Mutex::default(),
                 outstanding: AtomicUsize::new(0),
             }),
-            flight: Flight::default(),
+            flight: SingleFlight::default(),
         }
     }
 

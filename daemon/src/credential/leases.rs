@@ -15,7 +15,7 @@ use rand::RngExt as _;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::flight::{Flight, locked};
+use super::single_flight::{SingleFlight, locked};
 use crate::model::{Cause, Generation, Lease};
 
 /// How long a renewal under way is waited for where something is held that may still do:
@@ -62,7 +62,7 @@ struct Slot<C> {
     held: watch::Sender<Option<Arc<Lease<C>>>>,
     /// Outlives what is held, so that a generation is never given twice.
     last: AtomicU64,
-    flight: Flight<Arc<Lease<C>>>,
+    flight: SingleFlight<Arc<Lease<C>>>,
 }
 
 // === impl RotationInterval ===
@@ -202,7 +202,7 @@ where
         let slot = Arc::new(Slot {
             held: watch::Sender::new(None),
             last: AtomicU64::new(0),
-            flight: Flight::default(),
+            flight: SingleFlight::default(),
         });
         slots.insert(key.clone(), Arc::clone(&slot));
         slot

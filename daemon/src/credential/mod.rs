@@ -3,28 +3,23 @@
 //! [`Broker`] is the face of it, and [`SignIn`] that of `borealisctl login`. Leases and
 //! grants live in memory only.
 
+mod api_client;
 mod app_user;
 mod broker;
-mod caller;
-mod contest;
-mod flight;
-mod grant;
-mod keeper;
-mod keychain;
-mod lease;
-mod netrc;
-mod place;
-mod resolve;
+mod grants;
+mod leases;
+mod lookup;
+mod rotation_conflict;
 mod sign_in;
+mod single_flight;
 mod token;
-mod token_command;
 
 pub use self::{
     broker::{Broker, BrokerSettings, DatabaseKey, DatabaseLease, SshLease},
-    grant::Grant,
-    lease::{Renewals, RotationInterval},
+    grants::Grant,
+    leases::{Renewals, RotationInterval},
     sign_in::{KeepIn, KeptWhere, LoggedIn, LoggedOut, SignIn, WhoAmI},
-    token::{Place, Reading, Token, TokenSources},
+    token::{LookupResult, Token, TokenSource, TokenSources},
 };
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{clock::Moment, model::Generation};
+use crate::{model::Generation, platform::clock::BootInstant};
 
 /// How far back is looked to say whether a credential is contested.
 pub(super) const WINDOW: Duration = Duration::from_secs(600);
@@ -25,18 +25,18 @@ const REMEMBERED: usize = 64;
 
 /// How often one credential was taken away.
 #[derive(Debug, Default)]
-pub(super) struct Contest {
+pub(super) struct RotationConflict {
     /// When a credential was found to be refused, the oldest first.
-    taken: VecDeque<Moment>,
+    taken: VecDeque<BootInstant>,
     last: Option<Generation>,
 }
 
-// === impl Contest ===
+// === impl RotationConflict ===
 
-impl Contest {
+impl RotationConflict {
     /// The database refuses a credential that it took before. Counted once for each
     /// generation; answers whether this is what makes it a contest.
-    pub(super) fn refused(&mut self, generation: Generation, now: Moment) -> bool {
+    pub(super) fn refused(&mut self, generation: Generation, now: BootInstant) -> bool {
         if self.last.is_some_and(|last| last >= generation) {
             return false;
         }
@@ -51,7 +51,7 @@ impl Contest {
 
     /// How long to wait before the successor of `generation` is asked for. Not at all where
     /// that was not taken away, or nothing else was lately. `jitter` is uniform in `0.0..1.0`.
-    pub(super) fn pause(&self, generation: Generation, now: Moment, jitter: f64) -> Duration {
+    pub(super) fn pause(&self, generation: Generation, now: BootInstant, jitter: f64) -> Duration {
         let turns = self.since(now, TURNS);
         if self.last != Some(generation) || turns < 2 {
             return Duration::ZERO;
@@ -66,16 +66,16 @@ impl Contest {
 
     /// How often it was taken away lately, where that is too often for anything but another
     /// machine.
-    pub(super) fn contested(&self, now: Moment) -> Option<usize> {
+    pub(super) fn contested(&self, now: BootInstant) -> Option<usize> {
         let rounds = self.rounds(now);
         (rounds >= ROUNDS).then_some(rounds)
     }
 
-    fn rounds(&self, now: Moment) -> usize {
+    fn rounds(&self, now: BootInstant) -> usize {
         self.since(now, WINDOW)
     }
 
-    fn since(&self, now: Moment, window: Duration) -> usize {
+    fn since(&self, now: BootInstant, window: Duration) -> usize {
         self.taken
             .iter()
             .rev()
@@ -88,13 +88,13 @@ impl Contest {
 mod tests {
     use super::*;
 
-    fn at(milliseconds: u64) -> Moment {
-        Moment::since_boot(Duration::from_millis(1_000_000 + milliseconds))
+    fn at(milliseconds: u64) -> BootInstant {
+        BootInstant::since_boot(Duration::from_millis(1_000_000 + milliseconds))
     }
 
     #[test]
     fn one_rotation_elsewhere_is_answered_at_once() {
-        let mut contest = Contest::default();
+        let mut contest = RotationConflict::default();
         assert!(!contest.refused(Generation(1), at(0)));
         assert_eq!(contest.pause(Generation(1), at(1), 0.5), Duration::ZERO);
         // The next one an hour later.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_fight_is_slowed_down_and_told_of_once() {
-        let mut contest = Contest::default();
+        let mut contest = RotationConflict::default();
         let mut pauses = Vec::new();
         let mut told = Vec::new();
         for round in 1..=8 {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut contest = Contest::default();
+        let mut contest = RotationConflict::default();
         for round in 1..1000 {
             contest.refused(Generation(round), at(round));
         }

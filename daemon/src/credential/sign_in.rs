@@ -10,9 +10,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     broker::Broker,
-    keychain::{self, Key, KeychainError},
-    place::{OWN_SERVICE, is_token},
-    token::Reading,
+    token::{
+        LookupResult,
+        keychain::{self, Key, KeychainError},
+        source::{OWN_SERVICE, is_token},
+    },
 };
 use crate::{
     model::Cause,
@@ -81,7 +83,7 @@ pub struct WhoAmI {
     /// The account's e-mail address and the place of its token.
     pub account: Result<(String, String), Cause>,
     /// Every place in its order; the first with a token wins.
-    pub places: Vec<Reading>,
+    pub places: Vec<LookupResult>,
 }
 
 // === impl SignIn ===
@@ -211,7 +213,7 @@ impl SignIn {
     }
 
     fn place(&self) -> String {
-        super::Place::Login {
+        super::TokenSource::Login {
             store: self.store.clone(),
             machine: String::new(),
         }
@@ -219,7 +221,7 @@ impl SignIn {
     }
 }
 
-fn winner(readings: &[Reading]) -> Option<String> {
+fn winner(readings: &[LookupResult]) -> Option<String> {
     let winner = readings.iter().find(|reading| reading.token.is_some())?;
     Some(winner.place.clone())
 }
@@ -232,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        credential::{BrokerSettings, Place, RotationInterval, TokenSources},
+        credential::{BrokerSettings, RotationInterval, TokenSource, TokenSources},
         provider::testing::{Reply, Server, limits},
     };
 
@@ -265,11 +267,11 @@ mod tests {
         let machine = || "127.0.0.1".to_owned();
         let settings = BrokerSettings {
             tokens: TokenSources::from_places(vec![
-                Place::Login {
+                TokenSource::Login {
                     store: store.clone(),
                     machine: machine(),
                 },
-                Place::Netrc {
+                TokenSource::Netrc {
                     file: netrc,
                     machine: machine(),
                 },

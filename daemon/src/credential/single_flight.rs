@@ -17,16 +17,16 @@ use crate::model::Cause;
 pub(super) type Joined<T> = Shared<BoxFuture<'static, Result<T, Cause>>>;
 
 /// Work that is under way at most once.
-pub(super) struct Flight<T>(Slot<T>);
+pub(super) struct SingleFlight<T>(Slot<T>);
 
 type Slot<T> = Arc<Mutex<Option<Joined<T>>>>;
 
 /// Empties the slot when the work ends, also when it panics.
-struct Landing<T>(Slot<T>);
+struct InFlightGuard<T>(Slot<T>);
 
-// === impl Flight ===
+// === impl SingleFlight ===
 
-impl<T: Clone + Send + Sync + 'static> Flight<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// The work that is under way.
     pub(super) fn under_way(&self) -> Option<Joined<T>> {
         locked(&self.0).clone()
@@ -51,7 +51,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         if let Some(value) = ready() {
             return std::future::ready(Ok(value)).boxed().shared();
         }
-        let landing = Landing(Arc::clone(&self.0));
+        let landing = InFlightGuard(Arc::clone(&self.0));
         let work = work();
         let task = tracker.spawn(async move {
             let outcome = work.await;
@@ -72,13 +72,13 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     }
 }
 
-impl<T> Default for Flight<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T> Drop for Landing<T> {
+impl<T> Drop for InFlightGuard<T> {
     fn drop(&mut self) {
         let landed = locked(&self.0).take();
         // Dropped without the lock: the outcome's own end may start other work.
@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_run_for_all_who_wait_and_a_new_one_afterwards() {
-        let (flight, tracker) = (Flight::default(), TaskTracker::new());
+        let (flight, tracker) = (SingleFlight::default(), TaskTracker::new());
         let runs = Arc::new(AtomicUsize::new(0));
         let (go, wait) = oneshot::channel::<()>();
         let run = |runs: Arc<AtomicUsize>| async move { Ok(runs.fetch_add(1, Ordering::SeqCst)) };
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_answer_and_not_the_end() {
-        let (flight, tracker) = (Flight::<()>::default(), TaskTracker::new());
+        let (flight, tracker) = (SingleFlight::<()>::default(), TaskTracker::new());
         let failed = flight.join(&tracker, || None, || async { panic!("as tested") });
         assert!(matches!(failed.await, Err(Cause::Internal { .. })));
         assert_eq!(flight.join(&tracker, || Some(()), pending).await, Ok(()));

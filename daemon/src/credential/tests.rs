@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use self::world::{ADDON, DATABASE, ENOUGH, MAKE, REMOVE, Step, World};
 use super::{
-    Broker, BrokerSettings, DatabaseKey, Place, RotationInterval, Token, TokenSources,
-    grant::Grants,
+    Broker, BrokerSettings, DatabaseKey, RotationInterval, Token, TokenSource, TokenSources,
+    grants::Grants,
 };
 use crate::{
     model::{Access, Cause, Generation, Resolved, Target},
@@ -353,7 +353,7 @@ async fn a_reload_takes_other_places_and_another_interval() {
     world.read_only(None).await.unwrap();
     let changed = world.broker.token_changed();
     let settings = |value: &str| BrokerSettings {
-        tokens: TokenSources::from_places(vec![Place::Variable {
+        tokens: TokenSources::from_places(vec![TokenSource::Variable {
             name: "HEROKU_API_KEY",
             value: Some(SecretString::from(value)),
             instead: None,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::{Doctor, Report};
-use crate::credential::Reading;
+use crate::credential::LookupResult;
 
 /// A token lives a year (some interactive logins' 30 days). A month before, it is time.
 const OLD_DAYS: i64 = 335;
@@ -60,9 +60,9 @@ impl Doctor {
     }
 }
 
-// === impl Reading ===
+// === impl LookupResult ===
 
-impl Reading {
+impl LookupResult {
     fn age_in_days(&self) -> Option<i64> {
         let age = Timestamp::now().duration_since(self.since?);
         Some(age.as_hours() / 24)

@@ -17,13 +17,13 @@ use super::{Doctor, Report};
 use crate::{
     config::Config,
     credential::{DatabaseKey, DatabaseLease, SshLease},
-    machine::Phase,
     model::{Access, Cause, HostPort, Resolved, Role, Target},
     postgres::{self, LoginError, MaybeTls, StartupParameters},
     provider::Waiting,
     session::key_of,
+    session::machine::Phase,
     ssh::{self, ChannelStream, Tunnel},
-    supervisor::{self, View},
+    supervisor::{self, SessionSnapshot},
 };
 
 /// For each step of the way.
@@ -45,7 +45,7 @@ const STEPS: [&str; 9] = [
 
 impl Doctor {
     /// The way as an open session goes it.
-    pub(super) async fn way_of_session(&self, report: &Report, view: &View) {
+    pub(super) async fn way_of_session(&self, report: &Report, view: &SessionSnapshot) {
         let status = &view.status;
         match (&status.last_error, status.phase) {
             (_, Phase::Up) => {

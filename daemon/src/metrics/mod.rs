@@ -18,14 +18,14 @@ pub use server::serve;
 use self::text::{Metric, Text};
 use crate::{
     credential::{Broker, Renewals},
-    machine::Phase,
-    supervisor::{Picture, View},
+    session::machine::Phase,
+    supervisor::{SessionSnapshot, Snapshot},
 };
 
 /// Everything as text.
-pub fn gather(picture: &Picture, broker: &Broker, started_at: Timestamp) -> String {
+pub fn gather(snapshot: &Snapshot, broker: &Broker, started_at: Timestamp) -> String {
     let mut text = Text::default();
-    of_sessions(&mut text, &picture.sessions);
+    of_sessions(&mut text, &snapshot.sessions);
     of_broker(&mut text, broker);
     of_process(&mut text, started_at);
     text.finish()
@@ -39,7 +39,7 @@ const PHASES: [(Phase, &str); 5] = [
     (Phase::Closing, "closing"),
 ];
 
-fn of_sessions(text: &mut Text, views: &[View]) {
+fn of_sessions(text: &mut Text, views: &[SessionSnapshot]) {
     text.metric(Metric::gauge(
         "borealis_sessions",
         "Open sessions by state.",
@@ -48,7 +48,7 @@ fn of_sessions(text: &mut Text, views: &[View]) {
         let count = views.iter().filter(|v| v.status.phase == phase).count();
         text.sample(&[("state", name)], count as u64);
     }
-    let mut each = |metric, value: &dyn Fn(&View) -> u64| {
+    let mut each = |metric, value: &dyn Fn(&SessionSnapshot) -> u64| {
         text.metric(metric);
         for view in views {
             text.sample(&[("session", view.name.as_str())], value(view));

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     journal::{Journal, Kind},
     model::Cause,
-    port,
+    platform::port,
 };
 
 /// How soon an address that is somebody else's is tried again.

@@ -1,7 +1,7 @@
 //! Time that goes on while the machine sleeps.
 //!
 //! `std::time::Instant` stands still during a suspend on Linux, so whatever ages at the
-//! provider's side (a grant, a credential) is measured with [`Moment`] instead. Timers stay
+//! provider's side (a grant, a credential) is measured with [`BootInstant`] instead. Timers stay
 //! tokio's; who owns one compares moments when it fires.
 
 #[cfg(debug_assertions)]
@@ -16,7 +16,7 @@ static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A point in time since the machine was booted; only differences mean anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(Duration);
+pub struct BootInstant(Duration);
 
 /// The clock that counts suspend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,7 +26,7 @@ pub struct Clock;
 
 impl Clock {
     /// The moment that it is. Never runs backwards.
-    pub fn now() -> Moment {
+    pub fn now() -> BootInstant {
         // macOS' monotonic clock counts sleep; Linux has one apart that does.
         #[cfg(target_os = "linux")]
         const ID: rustix::time::ClockId = rustix::time::ClockId::Boottime;
@@ -39,7 +39,7 @@ impl Clock {
         );
         #[cfg(debug_assertions)]
         let now = now + Duration::from_secs(SKIPPED.load(Ordering::Relaxed));
-        Moment(now)
+        BootInstant(now)
     }
 
     /// Skips time as the file says that `BOREALIS_TEST_CLOCK` names: it holds the seconds to
@@ -55,9 +55,9 @@ impl Clock {
     }
 }
 
-// === impl Moment ===
+// === impl BootInstant ===
 
-impl Moment {
+impl BootInstant {
     /// So long after boot; for simulations.
     pub const fn since_boot(duration: Duration) -> Self {
         Self(duration)
@@ -74,7 +74,7 @@ impl Moment {
     }
 }
 
-impl Add<Duration> for Moment {
+impl Add<Duration> for BootInstant {
     type Output = Self;
 
     fn add(self, by: Duration) -> Self {
@@ -82,7 +82,7 @@ impl Add<Duration> for Moment {
     }
 }
 
-impl Sub<Duration> for Moment {
+impl Sub<Duration> for BootInstant {
     type Output = Self;
 
     fn sub(self, by: Duration) -> Self {

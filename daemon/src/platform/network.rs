@@ -14,7 +14,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 
-use crate::clock::{Clock, Moment};
+use crate::platform::clock::{BootInstant, Clock};
 
 /// How often the clock is looked at: each time wakes a processor.
 const TICK: Duration = Duration::from_secs(3);
@@ -121,7 +121,7 @@ fn wait_for_tick() {
 }
 
 /// The time between two ticks, where it is too long for them to be neighbours.
-fn missed(last: Moment, now: Moment) -> Option<Duration> {
+fn missed(last: BootInstant, now: BootInstant) -> Option<Duration> {
     let passed = now.since(last);
     (passed > TICK + GAP).then_some(passed)
 }
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_night_of_sleep_is_noticed_and_a_busy_second_is_not() {
-        let at = |seconds| Moment::since_boot(Duration::from_secs(seconds));
+        let at = |seconds| BootInstant::since_boot(Duration::from_secs(seconds));
         assert_eq!(missed(at(100), at(103)), None);
         assert_eq!(missed(at(100), at(107)), None);
         let night = Duration::from_secs(8 * 3600);

@@ -21,8 +21,8 @@
 mod backend;
 mod cancel;
 mod certificate;
-mod dialogue;
 mod frontend;
+mod protocol_tracker;
 pub mod refusal;
 mod startup;
 mod stream;
@@ -32,13 +32,13 @@ pub use backend::{
     DatabaseRefusal, LoggedIn, LoginError, UpstreamTls, UpstreamTlsError, UpstreamTlsMode, log_in,
 };
 pub use cancel::{CancelRequest, forward as forward_cancel};
-pub use dialogue::{Dialogue, Pause};
 pub use frontend::{
     Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
     ScramVerifierError, TlsOffer, greet,
 };
+pub use protocol_tracker::{Boundary, ProtocolTracker};
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
-pub use stream::{MaybeTls, Rewound};
+pub use stream::{MaybeTls, PrefixedIo};
 
 /// The name of PostgreSQL's protocol in TLS' application layer negotiation.
 const ALPN: &[u8] = b"postgresql";

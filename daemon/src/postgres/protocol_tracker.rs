@@ -28,7 +28,7 @@ const CHANGES_LOG_INS: [&[u8]; 5] = [
 
 /// Follows one conversation.
 #[derive(Debug, Clone)]
-pub struct Dialogue {
+pub struct ProtocolTracker {
     client: Frames,
     server: Frames,
     /// How many times the server is yet to say that it is ready.
@@ -52,7 +52,7 @@ pub struct Dialogue {
 
 /// What may be done to a conversation at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
+pub enum Boundary {
     /// Nothing is asked and no transaction is open: it can end without harm.
     Idle,
     /// The server is between two messages: an error can be said.
@@ -79,9 +79,9 @@ struct Frames {
     lost: bool,
 }
 
-// === impl Dialogue ===
+// === impl ProtocolTracker ===
 
-impl Dialogue {
+impl ProtocolTracker {
     /// A conversation whose log-in has ended with ReadyForQuery.
     pub fn new() -> Self {
         Self {
@@ -177,12 +177,12 @@ impl Dialogue {
     }
 
     /// What may be done now. Of what was said to the server, all must have been taken in.
-    pub fn pause(&self) -> Pause {
+    pub fn pause(&self) -> Boundary {
         let asked = self.awaited > 0 || self.unsynced || !self.client.at_boundary();
         match (self.server.at_boundary(), self.ready) {
-            (false, _) => Pause::WithinMessage,
-            (true, Some(Transaction::None)) if !asked => Pause::Idle,
-            (true, _) => Pause::BetweenMessages,
+            (false, _) => Boundary::WithinMessage,
+            (true, Some(Transaction::None)) if !asked => Boundary::Idle,
+            (true, _) => Boundary::BetweenMessages,
         }
     }
 
@@ -199,7 +199,7 @@ impl Dialogue {
     }
 }
 
-impl Default for Dialogue {
+impl Default for ProtocolTracker {
     fn default() -> Self {
         Self::new()
     }

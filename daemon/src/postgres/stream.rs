@@ -17,13 +17,13 @@ pub enum MaybeTls<S> {
     /// As it is.
     Plain(S),
     /// Through TLS.
-    Tls(Box<TlsStream<Rewound<S>>>),
+    Tls(Box<TlsStream<PrefixedIo<S>>>),
 }
 
 /// A stream of which some bytes have been read that are to be read again: those by which a
 /// TLS handshake was recognised, or what a client sent before it might begin.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub struct PrefixedIo<S> {
     again: Bytes,
     inner: S,
 }
@@ -95,9 +95,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MaybeTls<S> {
     }
 }
 
-// === impl Rewound ===
+// === impl PrefixedIo ===
 
-impl<S> Rewound<S> {
+impl<S> PrefixedIo<S> {
     /// Has `again` read before what comes from `inner`.
     pub fn new(again: Bytes, inner: S) -> Self {
         Self { again, inner }
@@ -114,7 +114,7 @@ impl<S> Rewound<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -131,7 +131,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_comes_again_and_first() {
-        let mut stream = Rewound::new(Bytes::from_static(b"first "), &b"second"[..]);
+        let mut stream = PrefixedIo::new(Bytes::from_static(b"first "), &b"second"[..]);
         let mut small = [0; 2];
         stream.read_exact(&mut small).await.unwrap();
         let mut rest = String::new();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     failure::Failure,
     http::{Call, Http, Repeat},
-    patience::Waiting,
+    retry_policy::Waiting,
     wire::{
         DatabaseUser, SshUser,
         addon::{

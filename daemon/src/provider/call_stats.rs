@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Counts the calls of one API since the start.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<Counts>);
+pub(super) struct CallStats(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -17,9 +17,9 @@ struct Counts {
     skew: Option<SignedDuration>,
 }
 
-// === impl Tally ===
+// === impl CallStats ===
 
-impl Tally {
+impl CallStats {
     /// An attempt was answered with a status, or not at all.
     pub(super) fn count(&self, status: Option<u16>) {
         self.with(|counts| *counts.answers.entry(status).or_default() += 1);

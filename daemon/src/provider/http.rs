@@ -19,10 +19,10 @@ use tracing::{debug, warn};
 use url::Url;
 
 use super::{
+    call_stats::CallStats,
     endpoints::is_loopback,
     failure::{Api, Failure, Refusal},
-    patience::{Limits, Waiting},
-    tally::Tally,
+    retry_policy::{Limits, Waiting},
 };
 
 /// RFC 3986's unreserved characters stay, everything else is encoded.
@@ -51,7 +51,7 @@ pub(super) struct Http {
     client: Client,
     limits: Limits,
     hurry: CancellationToken,
-    pub(super) tally: Tally,
+    pub(super) tally: CallStats,
 }
 
 /// What is asked.
@@ -161,7 +161,7 @@ impl Http {
             client: builder.build()?,
             limits,
             hurry,
-            tally: Tally::default(),
+            tally: CallStats::default(),
         })
     }
 

@@ -5,12 +5,12 @@
 //! whose token is sent, when, and what becomes of the answer is `credential`'s affair.
 
 pub mod borealis;
+mod call_stats;
 pub mod endpoints;
 pub mod failure;
 pub mod heroku;
 mod http;
-pub mod patience;
-mod tally;
+pub mod retry_policy;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub use self::{
     endpoints::{EndpointError, Endpoints},
     failure::{Api, Failure, Refusal},
     heroku::{Heroku, NewAddon},
-    patience::{Limits, Patience, Waiting},
+    retry_policy::{Limits, RetryPolicy, Waiting},
 };
 
 /// Both APIs.
@@ -107,7 +107,7 @@ impl Provider {
     }
 
     /// From now on pauses between attempts are short: the daemon waits for them to stop.
-    pub fn hurry(&self) {
+    pub fn shorten_backoff(&self) {
         self.hurry.cancel();
     }
 }

@@ -19,14 +19,14 @@ pub struct Limits {
     /// For the connection, TLS included.
     pub connect: Duration,
     /// While somebody waits.
-    pub somebody: Patience,
+    pub somebody: RetryPolicy,
     /// While nobody waits.
-    pub nobody: Patience,
+    pub nobody: RetryPolicy,
 }
 
 /// How often a call is tried, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Attempts in all.
     pub attempts: u32,
     /// The limit of one attempt, from the first byte to the last.
@@ -45,7 +45,7 @@ pub struct Patience {
 
 impl Limits {
     /// The patience that goes with who waits.
-    pub fn patience(&self, waiting: Waiting) -> &Patience {
+    pub fn patience(&self, waiting: Waiting) -> &RetryPolicy {
         match waiting {
             Waiting::Somebody => &self.somebody,
             Waiting::Nobody => &self.nobody,
@@ -59,7 +59,7 @@ impl Default for Limits {
         Self {
             connect: secs(10),
             // Within the minute that `open` waits, with a dead line tried twice.
-            somebody: Patience {
+            somebody: RetryPolicy {
                 attempts: 4,
                 attempt: secs(20),
                 whole: secs(45),
@@ -68,7 +68,7 @@ impl Default for Limits {
                 longest_retry_after: secs(10),
             },
             // Within the 180 seconds after which a grant ends by itself.
-            nobody: Patience {
+            nobody: RetryPolicy {
                 attempts: 8,
                 attempt: secs(30),
                 whole: secs(150),
@@ -80,9 +80,9 @@ impl Default for Limits {
     }
 }
 
-// === impl Patience ===
+// === impl RetryPolicy ===
 
-impl Patience {
+impl RetryPolicy {
     /// The pause after `failed` attempts: anything up to a limit that doubles, so that many
     /// who failed together don't come back together. What the server asked for is the least.
     /// `None` where it asked for more than is ever waited.

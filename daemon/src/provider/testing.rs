@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Endpoints, Limits, Patience, Provider};
+use super::{Endpoints, Limits, Provider, RetryPolicy};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -156,7 +156,7 @@ impl Server {
 
 /// Limits under which three attempts take no time, but each may take `attempt`.
 pub(crate) fn limits(attempt: Duration) -> Limits {
-    let patience = Patience {
+    let patience = RetryPolicy {
         attempts: 3,
         attempt,
         whole: Duration::from_secs(30),

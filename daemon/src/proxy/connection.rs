@@ -12,26 +12,23 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     Counters, Limits,
-    ending::{AtIdle, Ending},
-    handover::Cancels,
-    hold::Hold,
-    logins::{Login, Logins},
-    splice::{Splice, Stopped, Witness},
-    tunnels::{Gate, Tunnels},
+    drain::{Drain, IdlePolicy},
+    pending_logins::{LoginSlot, PendingLogins},
+    relay::{Relay, RelayObserver, Stopped},
     upstream::Refused,
-    warm::{self, Warm},
-    warm_start,
+    wait_queue::WaitQueue,
+    warm::{self, CancelKeyMap, WarmPool},
 };
 use crate::{
     credential::{Broker, DatabaseKey},
     journal::{Journal, Kind},
-    machine::Nudge,
     model::{Cause, Mode, SessionName},
     postgres::{
-        self, Authenticated, ClientError, Dialogue, Greeting, LocalAuth, LocalTls, Rewound,
-        ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal,
+        self, Authenticated, ClientError, Greeting, LocalAuth, LocalTls, PrefixedIo,
+        ProtocolTracker, ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal,
     },
     ssh::Closing,
+    tunnels::{Gate, Tunnels},
 };
 
 /// What a client gets to say who it is. PostgreSQL's own `authentication_timeout` is 60 s.
@@ -49,39 +46,40 @@ const LASTING: Duration = Duration::from_secs(1);
 const PROBE: &[u8] = b"pg_isready";
 
 /// What all connections of a session share.
-pub(super) struct Gateway {
-    pub(super) name: SessionName,
-    pub(super) verifier: ScramVerifier,
-    pub(super) local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
-    pub(super) mode: Mode,
-    pub(super) limits: Limits,
-    pub(super) upstream_tls: UpstreamTls,
-    pub(super) broker: Arc<Broker>,
-    pub(super) journal: Journal,
-    pub(super) tunnels: Arc<Tunnels>,
+pub(crate) struct Gateway {
+    pub(crate) name: SessionName,
+    pub(crate) verifier: ScramVerifier,
+    pub(crate) local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
+    pub(crate) mode: Mode,
+    pub(crate) limits: Limits,
+    pub(crate) upstream_tls: UpstreamTls,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) journal: Journal,
+    pub(crate) tunnels: Arc<Tunnels>,
     /// Known once the target has been looked up.
-    pub(super) key: watch::Receiver<Option<DatabaseKey>>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) nudges: mpsc::Sender<Nudge>,
-    pub(super) slots: Slots,
-    pub(super) tasks: TaskTracker,
+    pub(crate) key: watch::Receiver<Option<DatabaseKey>>,
+    pub(crate) counters: Arc<Counters>,
+    /// A client waits for a tunnel.
+    pub(crate) client_waits: mpsc::Sender<()>,
+    pub(crate) slots: Slots,
+    pub(crate) tasks: TaskTracker,
     /// Clients that have spoken and haven't reached their database.
-    pub(super) arriving: TaskTracker,
-    pub(super) ending: Ending,
-    pub(super) warm: Arc<Warm>,
-    pub(super) cancels: Cancels,
+    pub(crate) arriving: TaskTracker,
+    pub(crate) drain: Drain,
+    pub(crate) warm: Arc<WarmPool>,
+    pub(crate) cancel_keys: CancelKeyMap,
 }
 
 /// How many connections there may be.
-pub(super) struct Slots {
-    pub(super) logins: Arc<Logins>,
-    pub(super) hold: Hold,
+pub(crate) struct Slots {
+    pub(crate) logins: Arc<PendingLogins>,
+    pub(crate) wait_queue: WaitQueue,
     connections: Arc<Semaphore>,
 }
 
 /// Who a client is, by the listener that it came through.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// Anybody on this machine.
     Tcp,
     /// The user that the kernel says, and whether that one may come in.
@@ -89,16 +87,16 @@ pub(super) enum Peer {
 }
 
 /// Serves a client on a task of its own.
-pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
+pub(crate) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
     let login = gateway.slots.logins.admit(&gateway.name);
     let gateway = Arc::clone(gateway);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
-        let mut ending = gateway.ending.follow();
+        let mut drain = gateway.drain.follow();
         let opening = tokio::select! {
             opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
             () = login.sent_away() => return,
-            _ = ending.now() => return,
+            _ = drain.now() => return,
         };
         drop(login);
         match opening {
@@ -122,9 +120,9 @@ pub(super) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Ga
 /// What a connection came to once its client had spoken.
 enum Opening<S> {
     /// A client that has been let in.
-    Managed(Box<Authenticated<Rewound<S>>>, TaskTrackerToken),
+    Managed(Box<Authenticated<PrefixedIo<S>>>, TaskTrackerToken),
     /// One whose bytes aren't the daemon's to understand.
-    Passthrough(Rewound<S>, TaskTrackerToken),
+    Passthrough(PrefixedIo<S>, TaskTrackerToken),
     /// A client that has got what it came for, or has gone.
     Done,
 }
@@ -141,15 +139,15 @@ async fn managed<S: Stream>(
         return client.refuse(&cause, name).await;
     };
     let startup = client.startup().clone();
-    if let Some(ready) = warm_start::take(gateway, &startup).await {
-        return warm_start::serve(client, arriving, ready, &startup, gateway).await;
+    if let Some(ready) = warm::take(gateway, &startup).await {
+        return warm::serve(client, arriving, ready, &startup, gateway).await;
     }
-    let mut ending = gateway.ending.follow();
+    let mut drain = gateway.drain.follow();
     let reached = tokio::select! {
         reached = gateway.log_in(&startup) => reached,
         // Nothing more is done for a client that has stopped waiting.
         () = client.left() => return,
-        cause = ending.now() => Err(cause.into()),
+        cause = drain.now() => Err(cause.into()),
     };
     drop(arriving);
     match reached {
@@ -160,8 +158,8 @@ async fn managed<S: Stream>(
             };
             warm::prepare(gateway, &startup);
             let (stream, tunnel) = (reached.stream, reached.tunnel);
-            let dialogue = Some(Dialogue::new());
-            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
+            let tracker = Some(ProtocolTracker::new());
+            gateway.relay(&mut client, stream, tracker, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
             gateway.tell(&cause);
@@ -173,24 +171,24 @@ async fn managed<S: Stream>(
 
 async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gateway: &Gateway) {
     let name = &gateway.name;
-    let mut ending = gateway.ending.follow();
+    let mut drain = gateway.drain.follow();
     let mut early = BytesMut::new();
     let reached = match gateway.slots.take() {
         Ok(slot) => tokio::select! {
             channel = gateway.reach() => channel.map(|channel| (channel, slot)),
             // Nothing more is done for a client that has stopped waiting.
             () = left(&mut stream, &mut early) => return,
-            cause = ending.now() => Err(cause),
+            cause = drain.now() => Err(cause),
         },
         Err(_) => Err(gateway.too_many()),
     };
     drop(arriving);
-    let mut stream = Rewound::new(early.freeze(), stream);
+    let mut stream = PrefixedIo::new(early.freeze(), stream);
     match reached {
         Ok((channel, _slot)) => {
             let _counting = gateway.counters.connection();
             let tunnel = channel.closing();
-            gateway.splice(&mut stream, channel, None, &tunnel).await;
+            gateway.relay(&mut stream, channel, None, &tunnel).await;
         }
         Err(cause) => {
             gateway.tell(&cause);
@@ -215,10 +213,10 @@ async fn left<S: Stream>(stream: &mut S, early: &mut BytesMut) {
 // === impl Slots ===
 
 impl Slots {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             logins: Arc::default(),
-            hold: Hold::new(),
+            wait_queue: WaitQueue::new(),
             connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
         }
     }
@@ -236,7 +234,7 @@ impl Gateway {
         &self,
         mut stream: S,
         peer: Peer,
-        login: &Login,
+        login: &LoginSlot,
     ) -> Result<Opening<S>, ClientError> {
         let mut first = [0];
         match stream.read(&mut first).await {
@@ -245,7 +243,7 @@ impl Gateway {
             Err(error) => return Err(ClientError::Lost(error)),
         }
         let arriving = self.arriving.token();
-        let stream = Rewound::new(Bytes::copy_from_slice(&first), stream);
+        let stream = PrefixedIo::new(Bytes::copy_from_slice(&first), stream);
         match self.mode {
             Mode::Passthrough => Ok(Opening::Passthrough(stream, arriving)),
             Mode::Managed => Ok(match self.admit(stream, peer).await? {
@@ -256,7 +254,7 @@ impl Gateway {
     }
 
     /// Says why a client is refused, beside saying so to the client.
-    pub(super) fn tell(&self, cause: &Cause) {
+    pub(crate) fn tell(&self, cause: &Cause) {
         tracing::info!(session = %self.name, %cause, "a client was refused");
         let (session, kind) = (Some(&self.name), Kind::ConnectionRefused);
         self.journal.failure(session, kind, cause);
@@ -297,48 +295,50 @@ impl Gateway {
 
     /// Joins client and database until one of them ends it, their tunnel does, or the
     /// session; in the latter cases the client is told where the protocol allows it.
-    pub(super) async fn splice<C: Stream, D: Stream>(
+    pub(crate) async fn relay<C: Stream, D: Stream>(
         &self,
         client: &mut C,
         database: D,
-        dialogue: Option<Dialogue>,
+        tracker: Option<ProtocolTracker>,
         tunnel: &Closing,
     ) {
-        let witness = Witness {
+        let observer = RelayObserver {
             counters: &self.counters,
             on_changed_log_ins: &|| self.warm.clear(),
         };
-        let mut splice = Splice::new(client, database, dialogue, witness);
-        let (mut ending, mut at_idle) = (self.ending.follow(), self.ending.follow());
+        let mut relay = Relay::new(client, database, tracker, observer);
+        let (mut drain, mut at_idle) = (self.drain.follow(), self.drain.follow());
         let cause = tokio::select! {
-            stopped = splice.run() => return self.part(splice, stopped, tunnel).await,
+            stopped = relay.run() => return self.part(relay, stopped, tunnel).await,
             cause = tunnel.closed() => Err(cause),
-            cause = ending.now() => Ok(cause),
+            cause = drain.now() => Ok(cause),
             (which, cause) = at_idle.at_idle() => tokio::select! {
-                stopped = run_until(&mut splice, which) => match stopped {
+                stopped = run_until(&mut relay, which) => match stopped {
                     Stopped::Idle => Ok(cause),
-                    stopped => return self.part(splice, stopped, tunnel).await,
+                    stopped => return self.part(relay, stopped, tunnel).await,
                 },
                 cause = tunnel.closed() => Err(cause),
-                cause = ending.now() => Ok(cause),
+                cause = drain.now() => Ok(cause),
             },
         };
         let cause = match cause {
             Ok(cause) => cause,
             Err(lost) => {
                 // What was received before the line broke is the client's.
-                let _ = timeout(LEFTOVER_LIMIT, splice.run()).await;
+                let _ = timeout(LEFTOVER_LIMIT, relay.run()).await;
                 lost
             }
         };
         tracing::info!(session = %self.name, %cause, "a connection was ended");
-        splice.tell(&refusal::farewell(&cause, &self.name)).await;
+        relay
+            .close_with_error(&refusal::farewell(&cause, &self.name))
+            .await;
     }
 
     /// Ends a connection of which one side has ended.
     async fn part<C: Stream, D: Stream>(
         &self,
-        splice: Splice<'_, C, D>,
+        relay: Relay<'_, C, D>,
         stopped: Stopped,
         tunnel: &Closing,
     ) {
@@ -352,13 +352,15 @@ impl Gateway {
         }
         // A channel ends with its tunnel, and may be seen to end first.
         if !ended_by_client
-            && !splice.was_announced()
+            && !relay.was_announced()
             && let Ok(cause) = timeout(TUNNEL_NOTICE, tunnel.closed()).await
         {
             tracing::info!(session = %self.name, %cause, "a connection was ended");
-            return splice.tell(&refusal::farewell(&cause, &self.name)).await;
+            return relay
+                .close_with_error(&refusal::farewell(&cause, &self.name))
+                .await;
         }
-        splice.close().await;
+        relay.close().await;
     }
 
     fn too_many(&self) -> Cause {
@@ -369,16 +371,19 @@ impl Gateway {
 }
 
 /// Copies until the connection ends, or is idle in the way that is wanted.
-async fn run_until<C: Stream, D: Stream>(splice: &mut Splice<'_, C, D>, which: AtIdle) -> Stopped {
+async fn run_until<C: Stream, D: Stream>(
+    relay: &mut Relay<'_, C, D>,
+    which: IdlePolicy,
+) -> Stopped {
     loop {
-        match splice.run_until_idle().await {
-            Stopped::Idle if which == AtIdle::Lasting => {}
+        match relay.run_until_idle().await {
+            Stopped::Idle if which == IdlePolicy::Lasting => {}
             stopped => return stopped,
         }
-        let asked = splice.asked();
-        match timeout(LASTING, splice.run()).await {
+        let asked = relay.asked();
+        match timeout(LASTING, relay.run()).await {
             Ok(stopped) => return stopped,
-            Err(_) if splice.is_idle() && splice.asked() == asked => return Stopped::Idle,
+            Err(_) if relay.is_idle() && relay.asked() == asked => return Stopped::Idle,
             Err(_) => {}
         }
     }

@@ -6,15 +6,15 @@ use tokio::sync::watch;
 use crate::model::Cause;
 
 /// Tells connections to end.
-pub(super) struct Ending(watch::Sender<Stage>);
+pub(crate) struct Drain(watch::Sender<Stage>);
 
 /// Hears when a connection is to end.
 #[derive(Clone)]
-pub(super) struct Endings(watch::Receiver<Stage>);
+pub(crate) struct DrainReceiver(watch::Receiver<Stage>);
 
 /// Which idle moment a connection is ended at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtIdle {
+pub(crate) enum IdlePolicy {
     /// The next one.
     Next,
     /// One that lasts: between two statements of a script the client isn't done.
@@ -25,37 +25,37 @@ pub(super) enum AtIdle {
 enum Stage {
     Serving,
     /// Where it does no harm, for the reason given.
-    AtIdle(AtIdle, Cause),
+    AtIdle(IdlePolicy, Cause),
     Now(Cause),
 }
 
-// === impl Ending ===
+// === impl Drain ===
 
-impl Ending {
-    pub(super) fn new() -> Self {
+impl Drain {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Stage::Serving))
     }
 
     /// Lets connections end where it does no harm.
-    pub(super) fn at_idle(&self, which: AtIdle, cause: Cause) {
+    pub(crate) fn at_idle(&self, which: IdlePolicy, cause: Cause) {
         self.0.send_replace(Stage::AtIdle(which, cause));
     }
 
     /// Ends all connections.
-    pub(super) fn now(&self, cause: Cause) {
+    pub(crate) fn now(&self, cause: Cause) {
         self.0.send_replace(Stage::Now(cause));
     }
 
-    pub(super) fn follow(&self) -> Endings {
-        Endings(self.0.subscribe())
+    pub(crate) fn follow(&self) -> DrainReceiver {
+        DrainReceiver(self.0.subscribe())
     }
 }
 
-// === impl Endings ===
+// === impl DrainReceiver ===
 
-impl Endings {
+impl DrainReceiver {
     /// Completes when connections are to end where it does no harm.
-    pub(super) async fn at_idle(&mut self) -> (AtIdle, Cause) {
+    pub(crate) async fn at_idle(&mut self) -> (IdlePolicy, Cause) {
         loop {
             match &*self.0.borrow_and_update() {
                 Stage::AtIdle(which, cause) => return (*which, cause.clone()),
@@ -66,7 +66,7 @@ impl Endings {
     }
 
     /// Completes when connections are to end at once.
-    pub(super) async fn now(&mut self) -> Cause {
+    pub(crate) async fn now(&mut self) -> Cause {
         loop {
             match &*self.0.borrow_and_update() {
                 Stage::Now(cause) => return cause.clone(),

@@ -14,9 +14,10 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::Address;
 use crate::{
-    activation::{self, Inherited},
     model::{Cause, SessionName},
-    notify, port,
+    platform::port,
+    service_manager::activation::{self, Inherited},
+    service_manager::notify,
 };
 
 /// Connections that may wait to be accepted; the kernel's own bound is lower on old ones.
@@ -50,8 +51,8 @@ pub enum PortWish {
 #[derive(Debug)]
 pub struct Endpoint {
     address: Address,
-    pub(super) tcp: TcpListener,
-    pub(super) unix: UnixListener,
+    pub(crate) tcp: TcpListener,
+    pub(crate) unix: UnixListener,
     is_stored: bool,
     stays: bool,
 }
@@ -95,13 +96,13 @@ impl Endpoint {
     }
 
     /// Whether the service manager has copies of the listeners.
-    pub(super) fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         self.is_stored
     }
 
     /// Closes the listeners here and leaves them with the service manager, where clients
     /// wait for the next daemon.
-    pub(super) fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.stays = true;
     }
 }

@@ -17,7 +17,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const BREATH: Duration = Duration::from_millis(1);
 
 /// Serves TCP clients until it is dropped.
-pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
+pub(crate) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
     let mut pause = PAUSE.0;
     loop {
         match listener.accept().await {
@@ -34,7 +34,7 @@ pub(super) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
 }
 
 /// Serves clients of the Unix socket until it is dropped.
-pub(super) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
+pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
     let own = rustix::process::geteuid().as_raw();
     let mut pause = PAUSE.0;
     loop {

@@ -29,7 +29,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The clients of one session that haven't logged in yet.
 #[derive(Default)]
-pub(super) struct Logins(Mutex<Waiting>);
+pub(crate) struct PendingLogins(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
@@ -45,17 +45,17 @@ struct Client {
 }
 
 /// One client's place; given up when it is dropped.
-pub(super) struct Login {
-    logins: Arc<Logins>,
+pub(crate) struct LoginSlot {
+    logins: Arc<PendingLogins>,
     client: Arc<Client>,
 }
 
-// === impl Logins ===
+// === impl PendingLogins ===
 
-impl Logins {
+impl PendingLogins {
     /// A place for a client that has connected. Where too many have one, the oldest client
     /// that has said nothing is sent away, else the oldest.
-    pub(super) fn admit(self: &Arc<Self>, session: &SessionName) -> Login {
+    pub(crate) fn admit(self: &Arc<Self>, session: &SessionName) -> LoginSlot {
         let client = Arc::new(Client::new());
         let mut waiting = self.waiting();
         if let Some(place) = waiting.to_send_away() {
@@ -69,14 +69,14 @@ impl Logins {
         }
         waiting.clients.push_back(Arc::clone(&client));
         drop(waiting);
-        Login {
+        LoginSlot {
             logins: Arc::clone(self),
             client,
         }
     }
 
     /// Whether clients come faster than they log in.
-    pub(super) fn are_crowded(&self) -> bool {
+    pub(crate) fn are_crowded(&self) -> bool {
         self.waiting().clients.len() >= MAX_LOGINS
     }
 
@@ -122,21 +122,21 @@ impl Client {
     }
 }
 
-// === impl Login ===
+// === impl LoginSlot ===
 
-impl Login {
+impl LoginSlot {
     /// The client has sent something.
-    pub(super) fn has_spoken(&self) {
+    pub(crate) fn has_spoken(&self) {
         self.client.has_spoken.store(true, Ordering::Relaxed);
     }
 
     /// Completes when the client has to make room for another.
-    pub(super) async fn sent_away(&self) {
+    pub(crate) async fn sent_away(&self) {
         self.client.sent_away.cancelled().await;
     }
 }
 
-impl Drop for Login {
+impl Drop for LoginSlot {
     fn drop(&mut self) {
         let mut waiting = self.logins.waiting();
         let place = waiting
@@ -153,14 +153,14 @@ impl Drop for Login {
 mod tests {
     use super::*;
 
-    fn is_away(login: &Login) -> bool {
+    fn is_away(login: &LoginSlot) -> bool {
         login.client.sent_away.is_cancelled()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_silent_give_way_and_the_oldest_first() {
         let session = SessionName::parse("sushi").unwrap();
-        let logins = Arc::new(Logins::default());
+        let logins = Arc::new(PendingLogins::default());
         let first = logins.admit(&session);
         first.has_spoken();
         let mut silent: Vec<_> = (1..MAX_LOGINS).map(|_| logins.admit(&session)).collect();
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_new_has_time_to_log_in() {
         let session = SessionName::parse("sushi").unwrap();
-        let logins = Arc::new(Logins::default());
+        let logins = Arc::new(PendingLogins::default());
         let honest = logins.admit(&session);
         honest.has_spoken();
         let others: Vec<_> = (1..MOST_LOGINS).map(|_| logins.admit(&session)).collect();

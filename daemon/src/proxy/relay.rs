@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::Counters;
-use crate::postgres::{Dialogue, Pause};
+use crate::postgres::{Boundary, ProtocolTracker};
 
 /// Buffer from the client: one SSH packet's worth.
 const UP: usize = 32 * 1024;
@@ -38,32 +38,32 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 /// Two streams that are joined.
-pub(super) struct Splice<'a, C, D> {
+pub(crate) struct Relay<'a, C, D> {
     client: &'a mut C,
     database: D,
     up: Pipe,
     down: Pipe,
     /// `None` where the bytes aren't the daemon's to understand.
-    dialogue: Option<Dialogue>,
+    tracker: Option<ProtocolTracker>,
     /// The same, of what has been received and not been given to the client yet: what changes
     /// log-ins must be known before the client knows.
-    ahead: Option<Dialogue>,
-    witness: Witness<'a>,
+    ahead: Option<ProtocolTracker>,
+    observer: RelayObserver<'a>,
     asked: u64,
 }
 
 /// Who is told of what passes.
 #[derive(Clone, Copy)]
-pub(super) struct Witness<'a> {
+pub(crate) struct RelayObserver<'a> {
     /// Bytes.
-    pub(super) counters: &'a Counters,
+    pub(crate) counters: &'a Counters,
     /// That a command has changed what log-ins begin with.
-    pub(super) on_changed_log_ins: &'a (dyn Fn() + Send + Sync),
+    pub(crate) on_changed_log_ins: &'a (dyn Fn() + Send + Sync),
 }
 
-/// Why a splice stopped.
+/// Why a relay stopped.
 #[derive(Debug)]
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// The client has gone, or its connection broke.
     Client(Option<io::Error>),
     /// The database's side has ended, and all that it said has been passed on.
@@ -79,67 +79,69 @@ enum Until {
     Idle,
 }
 
-// === impl Splice ===
+// === impl Relay ===
 
-impl<'a, C, D> Splice<'a, C, D>
+impl<'a, C, D> Relay<'a, C, D>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Joins two streams; without a dialogue the bytes aren't looked at.
-    pub(super) fn new(
+    /// Joins two streams; without a tracker the bytes aren't looked at.
+    pub(crate) fn new(
         client: &'a mut C,
         database: D,
-        dialogue: Option<Dialogue>,
-        witness: Witness<'a>,
+        tracker: Option<ProtocolTracker>,
+        observer: RelayObserver<'a>,
     ) -> Self {
         Self {
             client,
             database,
             up: Pipe::new(UP),
             down: Pipe::new(DOWN),
-            ahead: dialogue.clone(),
-            dialogue,
-            witness,
+            ahead: tracker.clone(),
+            tracker,
+            observer,
             asked: 0,
         }
     }
 
     /// Copies until a side ends. A client that half-closes still gets its answer. Can be
     /// dropped and called again without loss.
-    pub(super) async fn run(&mut self) -> Stopped {
+    pub(crate) async fn run(&mut self) -> Stopped {
         poll_fn(|context| self.poll(context, Until::End)).await
     }
 
-    /// Copies until a side ends, or the connection is idle. Never idle without a dialogue.
-    pub(super) async fn run_until_idle(&mut self) -> Stopped {
+    /// Copies until a side ends, or the connection is idle. Never idle without a tracker.
+    pub(crate) async fn run_until_idle(&mut self) -> Stopped {
         poll_fn(|context| self.poll(context, Until::Idle)).await
     }
 
     /// Whether nothing is asked and no transaction is open.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let waiting = !self.up.is_empty() || !self.down.is_empty();
-        self.pause() == Pause::Idle && !waiting
+        self.pause() == Boundary::Idle && !waiting
     }
 
     /// Bytes that the client has sent: the same number means that it has been silent.
-    pub(super) fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.asked
     }
 
     /// Whether the end was to be expected: the client asked for it, or the server said why.
     /// Of bytes that aren't looked at nothing else is expected.
-    pub(super) fn was_announced(&self) -> bool {
-        self.dialogue.as_ref().is_none_or(Dialogue::is_parting)
+    pub(crate) fn was_announced(&self) -> bool {
+        self.tracker
+            .as_ref()
+            .is_none_or(ProtocolTracker::is_parting)
     }
 
     /// Passes on what has been received, says why this is the end where the protocol allows
     /// it at this moment, and closes both sides. Bounded in time.
-    pub(super) async fn tell(mut self, error_response: &[u8]) {
+    pub(crate) async fn close_with_error(mut self, error_response: &[u8]) {
         let was_idle = self.is_idle();
         let telling = async {
             poll_fn(|context| self.poll_down_rest(context)).await?;
-            if self.pause() != Pause::WithinMessage {
+            if self.pause() != Boundary::WithinMessage {
                 self.client.write_all(error_response).await?;
             }
             self.client.shutdown().await
@@ -158,7 +160,7 @@ where
     }
 
     /// Closes the client's side after the database has closed its own.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         let was_idle = self.is_idle();
         drop(self.database);
         let closed = timeout(TELL_LIMIT, self.client.shutdown()).await;
@@ -167,10 +169,10 @@ where
         }
     }
 
-    fn pause(&self) -> Pause {
-        self.dialogue
+    fn pause(&self) -> Boundary {
+        self.tracker
             .as_ref()
-            .map_or(Pause::WithinMessage, Dialogue::pause)
+            .map_or(Boundary::WithinMessage, ProtocolTracker::pause)
     }
 
     fn poll(&mut self, context: &mut Context<'_>, until: Until) -> Poll<Stopped> {
@@ -203,19 +205,19 @@ where
             client,
             database,
             up,
-            dialogue,
-            witness,
+            tracker,
+            observer,
             asked,
             ..
         } = self;
         let heard = |bytes: &[u8]| {
             *asked += bytes.len() as u64;
-            if let Some(dialogue) = dialogue {
-                dialogue.client_said(bytes);
+            if let Some(tracker) = tracker {
+                tracker.client_said(bytes);
             }
         };
         let passed = up.poll_copy(context, client, database, heard, |bytes| {
-            count(&witness.counters.sent, bytes);
+            count(&observer.counters.sent, bytes);
         });
         match ready!(passed) {
             Err(Broken::Writer(_)) => up.give_up(),
@@ -235,22 +237,22 @@ where
             client,
             database,
             down,
-            dialogue,
+            tracker,
             ahead,
-            witness,
+            observer,
             ..
         } = self;
         let said = |bytes: &[u8]| {
-            if let Some(dialogue) = dialogue {
-                dialogue.server_said(bytes);
+            if let Some(tracker) = tracker {
+                tracker.server_said(bytes);
             }
         };
         let received = |bytes: &[u8]| {
-            count(&witness.counters.received, bytes);
+            count(&observer.counters.received, bytes);
             if let Some(ahead) = ahead {
                 ahead.server_said(bytes);
                 if ahead.take_changed_log_ins() {
-                    (witness.on_changed_log_ins)();
+                    (observer.on_changed_log_ins)();
                 }
             }
         };
@@ -262,12 +264,12 @@ where
         let Self {
             client,
             down,
-            dialogue,
+            tracker,
             ..
         } = self;
         let said = |bytes: &[u8]| {
-            if let Some(dialogue) = dialogue {
-                dialogue.server_said(bytes);
+            if let Some(tracker) = tracker {
+                tracker.server_said(bytes);
             }
         };
         down.poll_drain(context, client, said)

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{attempt, connection::Gateway, tunnels::Gate};
+use super::{connection::Gateway, verification::verify};
 use crate::{
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease},
     postgres::{self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters},
     ssh::{ChannelStream, Closing},
+    tunnels::Gate,
 };
 
 /// A cancel request is answered by closing; a server that doesn't isn't waited for.
@@ -25,7 +26,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the database says to a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It lets it in.
     Taken,
     /// It refuses this one.
@@ -35,18 +36,18 @@ pub(super) enum Verdict {
 }
 
 /// A connection on which the database waits for a query.
-pub(super) struct Reached {
-    pub(super) stream: MaybeTls<ChannelStream>,
-    pub(super) greeting: Bytes,
+pub(crate) struct Reached {
+    pub(crate) stream: MaybeTls<ChannelStream>,
+    pub(crate) greeting: Bytes,
     /// What would cancel a query on it.
-    pub(super) cancel: Option<CancelRequest>,
-    pub(super) tunnel: Closing,
+    pub(crate) cancel: Option<CancelRequest>,
+    pub(crate) tunnel: Closing,
     /// Of the credential that it was logged in with.
-    pub(super) generation: Generation,
+    pub(crate) generation: Generation,
 }
 
 /// Why a client doesn't get its database.
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// In our words.
     Because(Cause),
     /// In the database's own.
@@ -77,7 +78,7 @@ impl From<Cause> for Refused {
 
 impl Gateway {
     /// A channel to the database, held for while there is no tunnel.
-    pub(super) async fn reach(&self) -> Result<ChannelStream, Cause> {
+    pub(crate) async fn reach(&self) -> Result<ChannelStream, Cause> {
         let began = Instant::now();
         let deadline = began + self.limits.connect_timeout;
         loop {
@@ -92,7 +93,7 @@ impl Gateway {
 
     /// A log-in to the database with the credentials of the moment; with the next ones,
     /// where the database refuses those.
-    pub(super) async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
+    pub(crate) async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
         let began = Instant::now();
         let deadline = began + self.limits.connect_timeout;
         let mut after = None;
@@ -146,7 +147,7 @@ impl Gateway {
 
     /// A log-in with what is at hand: where a renewal or a tunnel would have to be waited for,
     /// or anything goes wrong, none.
-    pub(super) async fn log_in_ahead(&self, startup: &StartupParameters) -> Option<Reached> {
+    pub(crate) async fn log_in_ahead(&self, startup: &StartupParameters) -> Option<Reached> {
         if *self.tunnels.gate().borrow() != Gate::Open {
             return None;
         }
@@ -166,13 +167,16 @@ impl Gateway {
     }
 
     /// The lease that a log-in would be made with now.
-    pub(super) fn current_lease(&self) -> Option<Arc<Lease<DatabaseCredential>>> {
+    pub(crate) fn current_lease(&self) -> Option<Arc<Lease<DatabaseCredential>>> {
         let key = self.key.borrow().clone()?;
         self.broker.current_database(&key)
     }
 
     async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
-        let passing = self.slots.hold.pass(self.tunnels.gate(), &self.nudges);
+        let passing = self
+            .slots
+            .wait_queue
+            .wait_turn(self.tunnels.gate(), &self.client_waits);
         let outcome = match timeout_at(deadline, passing).await {
             Ok(Some(gate)) => Some(gate),
             Ok(None) => return Err(Cause::SessionClosing),
@@ -233,11 +237,11 @@ impl Gateway {
 
     /// Whether the database takes the credential that is held. One that it refuses has been
     /// taken away by somebody, and isn't replaced before a client or the user asks for it.
-    pub(super) async fn check_credential(&self) -> Verdict {
+    pub(crate) async fn check_credential(&self) -> Verdict {
         let checking = async {
             let lease = self.current_lease()?;
             let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            let outcome = attempt::prove(channel, &self.upstream_tls, &lease.credential).await;
+            let outcome = verify(channel, &self.upstream_tls, &lease.credential).await;
             match outcome {
                 Ok(()) => Some(Verdict::Taken),
                 Err(error) => match error.cause(&lease.credential.server) {
@@ -250,11 +254,11 @@ impl Gateway {
         verdict.ok().flatten().unwrap_or(Verdict::Unknown)
     }
 
-    pub(super) async fn cancel(&self, request: &CancelRequest) {
+    pub(crate) async fn cancel(&self, request: &CancelRequest) {
         let forwarding = async {
             let lease = self.current_lease()?;
             let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            let request = self.cancels.translate(request);
+            let request = self.cancel_keys.translate(request);
             postgres::forward_cancel(channel, &request).await.ok()
         };
         match timeout(CANCEL_LIMIT, forwarding).await {

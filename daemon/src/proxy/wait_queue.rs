@@ -9,23 +9,22 @@ use tokio::{
     time::timeout,
 };
 
-use super::tunnels::Gate;
-use crate::machine::Nudge;
+use crate::tunnels::Gate;
 
 /// How often an attempt is asked for while somebody waits. Without it a client that came
 /// during a long outage waits for a backoff that is longer than its patience.
 const NUDGE_AGAIN: Duration = Duration::from_secs(5);
 
 /// The queue before a session's gate.
-pub(super) struct Hold {
+pub(crate) struct WaitQueue {
     /// Tokio's semaphore serves first who came first.
     head: Semaphore,
 }
 
-// === impl Hold ===
+// === impl WaitQueue ===
 
-impl Hold {
-    pub(super) fn new() -> Self {
+impl WaitQueue {
+    pub(crate) fn new() -> Self {
         Self {
             head: Semaphore::new(1),
         }
@@ -33,23 +32,23 @@ impl Hold {
 
     /// Waits until the gate holds no longer, and all who came before have passed; `None`
     /// where the session has ended. Dropping the future gives up the place.
-    pub(super) async fn pass(
+    pub(crate) async fn wait_turn(
         &self,
         mut gate: watch::Receiver<Gate>,
-        nudges: &mpsc::Sender<Nudge>,
+        client_waits: &mpsc::Sender<()>,
     ) -> Option<Gate> {
         if *gate.borrow() == Gate::Open {
             return Some(Gate::Open);
         }
-        // Full means that a nudge is on its way already.
-        let _ = nudges.try_send(Nudge::Client);
+        // Full means that the signal is on its way already.
+        let _ = client_waits.try_send(());
         let _head = self.head.acquire().await.ok()?;
         loop {
             let pause = NUDGE_AGAIN.mul_f64(rand::rng().random_range(0.5..1.5));
             let decided = gate.wait_for(|gate| !matches!(gate, Gate::Hold(_)));
             match timeout(pause, decided).await {
                 Ok(decided) => return decided.ok().map(|gate| gate.clone()),
-                Err(_) => drop(nudges.try_send(Nudge::Client)),
+                Err(_) => drop(client_waits.try_send(())),
             }
         }
     }
@@ -63,16 +62,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_came_first_is_served_first_and_who_has_gone_is_not_waited_for() {
-        let hold = Arc::new(Hold::new());
+        let wait_queue = Arc::new(WaitQueue::new());
         let gate = watch::Sender::new(Gate::Hold(None));
-        let (nudge, mut nudges) = mpsc::channel(1);
+        let (signal, mut waits) = mpsc::channel(1);
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut clients = Vec::new();
         for number in 0..20 {
-            let (hold, gate, nudge) = (Arc::clone(&hold), gate.subscribe(), nudge.clone());
+            let (wait_queue, gate, signal) =
+                (Arc::clone(&wait_queue), gate.subscribe(), signal.clone());
             let served = Arc::clone(&served);
             clients.push(tokio::spawn(async move {
-                assert_eq!(hold.pass(gate, &nudge).await, Some(Gate::Open));
+                assert_eq!(wait_queue.wait_turn(gate, &signal).await, Some(Gate::Open));
                 served.lock().unwrap().push(number);
             }));
             tokio::task::yield_now().await;
@@ -82,8 +82,8 @@ mod tests {
         }
         // Somebody waits, so an attempt is asked for again and again.
         for _ in 0..5 {
-            let asked = timeout(NUDGE_AGAIN * 2, nudges.recv()).await;
-            assert_eq!(asked, Ok(Some(Nudge::Client)));
+            let asked = timeout(NUDGE_AGAIN * 2, waits.recv()).await;
+            assert_eq!(asked, Ok(Some(())));
         }
         assert_eq!(*served.lock().unwrap(), [0; 0]);
         gate.send_replace(Gate::Open);

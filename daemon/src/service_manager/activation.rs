@@ -13,7 +13,7 @@ use std::{
 
 use listenfd::ListenFd;
 
-use crate::notify;
+use crate::service_manager::notify;
 
 /// Listeners that are bound and wait for somebody to accept on them.
 #[derive(Debug, Default)]

@@ -1,25 +1,21 @@
 //! One attempt to bring a session up: look-up, leases, SSH, and a log-in that proves the
 //! whole way to the database, where that isn't left for afterwards.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    Spec,
-    under_way::{AbortOnDrop, joined},
-};
+use super::{Spec, under_way::joined};
 use crate::{
     credential::{Broker, DatabaseKey},
-    machine::Renew,
     model::{Access, Cause, DatabaseCredential, Lease, Resolved, Role, Target},
-    network,
-    postgres::{self, LoginError, StartupParameters, UpstreamTls},
-    ssh::{self, ChannelStream, Keepalive, Tunnel},
+    platform::network,
+    postgres::UpstreamTls,
+    proxy,
+    session::machine::RenewalScope,
+    ssh::{self, Keepalive, Tunnel},
 };
-
-/// Limit for the log-in that proves the way.
-const LOGIN_LIMIT: Duration = Duration::from_secs(15);
 
 /// What an attempt needs to know of its session.
 pub(super) struct Attempt {
@@ -29,9 +25,9 @@ pub(super) struct Attempt {
     pub(super) upstream_tls: UpstreamTls,
     /// Whether a lease that the database has let in before needs no proof before the session
     /// is up.
-    pub(super) trusts: bool,
+    pub(super) skip_verification: bool,
     /// What was begun before the target was known.
-    pub(super) ahead: Option<Ahead>,
+    pub(super) early_dial: Option<EarlyDial>,
     /// Tells the user what it is at.
     pub(super) step: watch::Sender<String>,
 }
@@ -42,23 +38,14 @@ pub(super) struct Found {
     pub(super) resolved: Resolved,
     pub(super) lease: Arc<Lease<DatabaseCredential>>,
     /// Whether the log-in that proves the way was left for later.
-    pub(super) owes_proof: bool,
+    pub(super) needs_verification: bool,
 }
 
 /// A tunnel that is dialled to where a target was last time, while that is looked up again.
 /// Dropped, it is given up.
-pub(crate) struct Ahead {
+pub(crate) struct EarlyDial {
     addon: String,
-    dialling: AbortOnDrop<Result<Tunnel, Cause>>,
-}
-
-/// Dials further tunnels of a session with the key that is held.
-#[derive(Clone)]
-pub(super) struct Dialer {
-    pub(super) broker: Arc<Broker>,
-    pub(super) keepalive: Keepalive,
-    /// Known once the session has been up.
-    pub(super) addon: watch::Receiver<Option<String>>,
+    dialling: AbortOnDropHandle<Result<Tunnel, Cause>>,
 }
 
 /// Key of the database lease of a session.
@@ -81,9 +68,9 @@ pub(crate) fn key_of(role: Role, access: Access, resolved: &Resolved) -> Databas
     }
 }
 
-// === impl Ahead ===
+// === impl EarlyDial ===
 
-impl Ahead {
+impl EarlyDial {
     /// Begins where the provider need not be asked for any credential; else there is nothing
     /// to be gained.
     pub(crate) fn begin(
@@ -99,12 +86,12 @@ impl Ahead {
         let dialling = tokio::spawn(async move { ssh::dial(&lease, keepalive, 0).await });
         Some(Self {
             addon: resolved.addon,
-            dialling: AbortOnDrop(dialling),
+            dialling: AbortOnDropHandle::new(dialling),
         })
     }
 
     async fn dialled(mut self) -> Result<Tunnel, Cause> {
-        joined((&mut self.dialling.0).await)
+        joined((&mut self.dialling).await)
     }
 }
 
@@ -117,7 +104,7 @@ impl Attempt {
     /// # Errors
     /// The cause of the first step that failed; `NoNetwork`, with nothing tried, where there
     /// is none.
-    pub(super) async fn run(mut self, renew: Renew) -> Result<Found, Cause> {
+    pub(super) async fn run(mut self, renew: RenewalScope) -> Result<Found, Cause> {
         if let Some(host) = self.first_host()
             && !network::leads_to(&host).await
         {
@@ -140,20 +127,21 @@ impl Attempt {
             .current_database(&key)
             .map(|lease| lease.generation);
         let (ssh_after, database_after) = match renew {
-            Renew::Nothing => (None, None),
-            Renew::SshKey => (held_ssh, None),
-            Renew::Password => (None, held_database),
-            Renew::Everything => (held_ssh, held_database),
+            RenewalScope::Nothing => (None, None),
+            RenewalScope::SshKey => (held_ssh, None),
+            RenewalScope::Password => (None, held_database),
+            RenewalScope::Everything => (held_ssh, held_database),
         };
 
         self.at("asking for credentials");
         // Side by side: the bastion is dialled while the database user is still being asked for.
-        let ahead = self.ahead.take();
-        let ahead = ahead.filter(|ahead| ahead.addon == resolved.addon && ssh_after.is_none());
+        let early_dial = self.early_dial.take();
+        let early_dial =
+            early_dial.filter(|early| early.addon == resolved.addon && ssh_after.is_none());
         let tunnel = async {
-            if let Some(ahead) = ahead {
+            if let Some(early_dial) = early_dial {
                 self.at("connecting to the bastion");
-                return ahead.dialled().await;
+                return early_dial.dialled().await;
             }
             let lease = self.broker.ssh(&resolved.addon, ssh_after).await?;
             self.at(&format!("connecting to {}", lease.credential.bastion));
@@ -162,11 +150,12 @@ impl Attempt {
         let lease = self.broker.database(&key, database_after);
         let (tunnel, lease) = tokio::try_join!(tunnel, lease)?;
 
-        let owes_proof =
-            self.trusts && ssh_after.is_none() && self.broker.is_proven(&key, lease.generation);
-        if !owes_proof {
+        let needs_verification = self.skip_verification
+            && ssh_after.is_none()
+            && self.broker.is_proven(&key, lease.generation);
+        if !needs_verification {
             self.at("logging in to the database");
-            match probe(&tunnel, &lease, &self.upstream_tls).await {
+            match proxy::probe(&tunnel, &lease, &self.upstream_tls).await {
                 // The lease is an old one: an admin has reset it, or another machine renewed
                 // it. A client that connects asks for the next, the clock does not.
                 Err(Cause::DatabaseRefusedLogin { .. })
@@ -179,7 +168,7 @@ impl Attempt {
             tunnel,
             resolved,
             lease,
-            owes_proof,
+            needs_verification,
         })
     }
 
@@ -200,61 +189,5 @@ impl Attempt {
 
     fn at(&self, step: &str) {
         self.step.send_replace(step.to_owned());
-    }
-}
-
-/// Logs in once and hangs up: proof that the whole way works.
-pub(super) async fn probe(
-    tunnel: &Tunnel,
-    lease: &Lease<DatabaseCredential>,
-    upstream_tls: &UpstreamTls,
-) -> Result<(), Cause> {
-    let server = &lease.credential.server;
-    let channel = tunnel.reserve().open(server).await?;
-    match timeout(LOGIN_LIMIT, prove(channel, upstream_tls, &lease.credential)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error @ LoginError::Refused(_))) => Err(error.cause(server)),
-        // The channel broke: the tunnel's own reason says more, if it has one.
-        _ if tunnel.is_closed() => Err(tunnel.loss()),
-        Ok(Err(error)) => Err(error.cause(server)),
-        Err(_) => Err(Cause::DatabaseUnreachable {
-            server: server.clone(),
-            detail: format!("no log-in within {} s", LOGIN_LIMIT.as_secs()),
-        }),
-    }
-}
-
-/// Logs in through a channel and hangs up.
-///
-/// # Errors
-/// As a client's log-in.
-pub(super) async fn prove(
-    channel: ChannelStream,
-    upstream_tls: &UpstreamTls,
-    credential: &DatabaseCredential,
-) -> Result<(), LoginError> {
-    let startup =
-        StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
-            .map_err(|error| LoginError::Protocol(error.to_string()))?;
-    let mut logged_in = postgres::log_in(channel, upstream_tls, credential, &startup).await?;
-    // A Terminate message, so that the server's log doesn't speak of a lost client.
-    let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
-    let _ = logged_in.stream.shutdown().await;
-    Ok(())
-}
-
-// === impl Dialer ===
-
-impl Dialer {
-    /// Dials with the key that is held; asks the provider for none where one is. The session
-    /// has `others` already.
-    pub(super) async fn dial(&self, others: usize) -> Result<Tunnel, Cause> {
-        let Some(addon) = self.addon.borrow().clone() else {
-            return Err(Cause::Internal {
-                detail: "a tunnel was wanted before the session was up".into(),
-            });
-        };
-        let lease = self.broker.ssh(&addon, None).await?;
-        ssh::dial(&lease, self.keepalive, others).await
     }
 }

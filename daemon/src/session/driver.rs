@@ -9,28 +9,26 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{
-    Address, Counters, CredentialStatus, Endpoint, Limits, LocalLogin, Spec, Status,
-    attempt::{Ahead, Attempt, Dialer, Found, database_key},
-    connection::{Gateway, Slots},
-    ending::{AtIdle, Ending},
-    handover::Cancels,
-    listener,
-    tunnels::{Gate, Tunnels},
-    under_way::{AbortOnDrop, Running, checked, finished, proved, renewed},
-    upstream::Verdict,
-    warm::Warm,
+    CredentialStatus, Spec, Status,
+    connect::{Attempt, EarlyDial, Found, database_key},
+    machine::{Action, Event, Phase, RenewalScope, RetryTrigger, SessionStateMachine},
+    under_way::{Running, checked, finished, proved, renewed},
 };
 use crate::{
-    clock::{Clock, Moment},
     credential::{Broker, DatabaseKey, DatabaseLease},
     journal::{Journal, Kind},
-    machine::{Action, Event, Life, Nudge, Phase, Renew},
     model::{Cause, Class, Generation, Retry},
-    notify,
+    platform::clock::{BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
+    proxy::{
+        Address, CancelKeyMap, Counters, Drain, Endpoint, Gateway, IdlePolicy, Limits, LocalLogin,
+        Slots, Verdict, WarmPool, accept_tcp, accept_unix,
+    },
+    service_manager::notify,
+    tunnels::{Dialer, Gate, Tunnels},
 };
 
 mod proof;
@@ -72,14 +70,14 @@ pub enum Command {
     /// Ask for new personal credentials; answered when they are in use.
     Rotate(oneshot::Sender<Result<(), Cause>>),
     /// A reason to try now.
-    Nudge(Nudge),
+    RetryTrigger(RetryTrigger),
     /// Take no more connections, let the open ones end, and end.
-    Close(Farewell),
+    Close(CloseRequest),
 }
 
 /// How a session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Farewell {
+pub struct CloseRequest {
     /// What clients are told.
     pub cause: Cause,
     /// What open connections get at most.
@@ -98,7 +96,7 @@ pub(crate) fn spawn(
     endpoint: Endpoint,
     login: &LocalLogin,
     environment: Environment,
-    ahead: Option<Ahead>,
+    early_dial: Option<EarlyDial>,
 ) -> Session {
     let address = endpoint.address().clone();
     let counters = Arc::new(Counters::default());
@@ -110,7 +108,7 @@ pub(crate) fn spawn(
         environment,
         Arc::clone(&counters),
         status,
-        ahead,
+        early_dial,
     );
     let task = tokio::spawn(driver.run(endpoint, inbox));
     Session {
@@ -151,27 +149,27 @@ impl Status {
 struct Driver {
     spec: Spec,
     environment: Environment,
-    life: Life,
+    life: SessionStateMachine,
     first: Option<Action>,
     /// For the first attempt.
-    ahead: Option<Ahead>,
+    early_dial: Option<EarlyDial>,
     tunnels: Arc<Tunnels>,
     gateway: Arc<Gateway>,
     key: watch::Sender<Option<DatabaseKey>>,
     addon: watch::Sender<Option<String>>,
     step: watch::Sender<String>,
-    nudges: mpsc::Receiver<Nudge>,
+    client_waits: mpsc::Receiver<()>,
     status: watch::Sender<Status>,
     /// The lease that new connections log in with.
     lease: Option<watch::Receiver<Option<DatabaseLease>>>,
     /// Attempts that have ended.
     concluded: u64,
     waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
-    rotate_not_before: Option<Moment>,
+    rotate_not_before: Option<BootInstant>,
     /// Asks the database about the credential that is due.
-    check: Option<AbortOnDrop<Verdict>>,
+    check: Option<AbortOnDropHandle<Verdict>>,
     /// A log-in that was left for after the session was up.
-    proof: Option<AbortOnDrop<Result<(), Cause>>>,
+    proof: Option<AbortOnDropHandle<Result<(), Cause>>>,
     /// A credential that was taken away, which the timer leaves alone.
     taken_away: Option<Generation>,
 }
@@ -185,19 +183,19 @@ impl Driver {
         environment: Environment,
         counters: Arc<Counters>,
         status: watch::Sender<Status>,
-        ahead: Option<Ahead>,
+        early_dial: Option<EarlyDial>,
     ) -> Self {
-        let (life, first) = Life::begin(Clock::now());
+        let (life, first) = SessionStateMachine::begin(Clock::now());
         let known = spec.resolved.as_ref();
         let key = watch::Sender::new(known.map(|resolved| database_key(&spec, resolved)));
         let addon = watch::Sender::new(known.map(|resolved| resolved.addon.clone()));
-        let (nudge, nudges) = mpsc::channel(1);
+        let (client_waits, waits) = mpsc::channel(1);
         let dialer = Dialer {
             broker: Arc::clone(&environment.broker),
             keepalive: environment.limits.keepalive,
             addon: addon.subscribe(),
         };
-        let tunnels = Tunnels::new(dialer, Arc::clone(&counters));
+        let tunnels = Tunnels::new(dialer, counters.tunnels.clone());
         let gateway = Arc::new(Gateway {
             name: spec.name.clone(),
             verifier: login.verifier.clone(),
@@ -209,27 +207,27 @@ impl Driver {
             journal: environment.journal.clone(),
             tunnels: Arc::clone(&tunnels),
             key: key.subscribe(),
-            warm: Warm::new(environment.limits.warm_connections, Arc::clone(&counters)),
-            cancels: Cancels::default(),
+            warm: WarmPool::new(environment.limits.warm_connections, Arc::clone(&counters)),
+            cancel_keys: CancelKeyMap::default(),
             counters,
-            nudges: nudge,
+            client_waits,
             slots: Slots::new(environment.limits),
             tasks: TaskTracker::new(),
             arriving: TaskTracker::new(),
-            ending: Ending::new(),
+            drain: Drain::new(),
         });
         Self {
             spec,
             environment,
             life,
             first: Some(first),
-            ahead,
+            early_dial,
             tunnels,
             gateway,
             key,
             addon,
             step: watch::Sender::new(String::new()),
-            nudges,
+            client_waits: waits,
             status,
             lease: None,
             concluded: 0,
@@ -249,21 +247,21 @@ impl Driver {
         let listening = Arc::clone(&endpoint);
         let accepting = tokio::spawn(async move {
             tokio::join!(
-                listener::tcp(&listening.tcp, &gateway),
-                listener::unix(&listening.unix, &gateway)
+                accept_tcp(&listening.tcp, &gateway),
+                accept_unix(&listening.unix, &gateway)
             );
         });
-        let farewell = self.work(&mut commands).await;
-        let stays = farewell.cause == Cause::DaemonStopping && endpoint.is_stored();
+        let request = self.work(&mut commands).await;
+        let stays = request.cause == Cause::DaemonStopping && endpoint.is_stored();
         if stays {
             // Clients that come wait for the next daemon; those that came get through.
             accepting.abort();
             self.gateway.arriving.close();
-            let _ = timeout(farewell.grace, self.gateway.arriving.wait()).await;
+            let _ = timeout(request.grace, self.gateway.arriving.wait()).await;
         }
         // Else clients that come are told why they can't stay.
         let open = self.gateway.counters.active();
-        let cause = self.drain(farewell, &mut commands).await;
+        let cause = self.drain(request, &mut commands).await;
         let busy = self.gateway.counters.active();
         accepting.abort();
         let _ = accepting.await;
@@ -284,7 +282,7 @@ impl Driver {
     }
 
     /// Runs until the session is to be closed; answers how.
-    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Farewell {
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> CloseRequest {
         let mut attempt = self.first.take().map(|action| self.begin(action));
         let mut lost = self.tunnels.lost();
         let mut steps = self.step.subscribe();
@@ -300,9 +298,9 @@ impl Driver {
                         self.waiting_for_rotation.push(reply);
                         Event::RotationDue
                     }
-                    Some(Command::Nudge(nudge)) => Event::Nudged(nudge),
-                    Some(Command::Close(farewell)) => return farewell,
-                    None => return Farewell { cause: Cause::DaemonStopping, grace: Duration::ZERO },
+                    Some(Command::RetryTrigger(nudge)) => Event::Nudged(nudge),
+                    Some(Command::Close(request)) => return request,
+                    None => return CloseRequest { cause: Cause::DaemonStopping, grace: Duration::ZERO },
                 },
                 outcome = finished(&mut attempt) => {
                     attempt = None;
@@ -314,11 +312,11 @@ impl Driver {
                     self.environment.journal.failure(Some(&self.spec.name), Kind::TunnelLost, &cause);
                     Event::WayLost(cause)
                 }
-                Some(nudge) = self.nudges.recv() => Event::Nudged(nudge),
-                Ok(()) = token.changed() => Event::Nudged(Nudge::Token),
+                Some(()) = self.client_waits.recv() => Event::Nudged(RetryTrigger::Client),
+                Ok(()) = token.changed() => Event::Nudged(RetryTrigger::Token),
                 Ok(()) = network.changed() => {
                     self.tunnels.probe();
-                    Event::Nudged(Nudge::Network)
+                    Event::Nudged(RetryTrigger::Network)
                 }
                 () = renewed(&mut self.lease) => {
                     self.tell_of_rotation();
@@ -357,22 +355,22 @@ impl Driver {
             keepalive: self.environment.limits.keepalive,
             upstream_tls: self.environment.upstream_tls.clone(),
             // What went wrong beyond the bastion is right only once somebody has been let in.
-            trusts: renew == Renew::Nothing
+            skip_verification: renew == RenewalScope::Nothing
                 && matches!(
                     self.life.last_error(),
                     None | Some(Cause::TunnelLost { .. })
                 ),
-            ahead: self.ahead.take(),
+            early_dial: self.early_dial.take(),
             step: self.step.clone(),
         };
         self.proof = None;
         Running {
             renew,
-            task: AbortOnDrop(tokio::spawn(attempt.run(renew))),
+            task: AbortOnDropHandle::new(tokio::spawn(attempt.run(renew))),
         }
     }
 
-    fn conclude(&mut self, (renew, outcome): (Renew, Result<Found, Cause>)) -> Event {
+    fn conclude(&mut self, (renew, outcome): (RenewalScope, Result<Found, Cause>)) -> Event {
         self.concluded += 1;
         if !matches!(outcome, Err(Cause::NoNetwork)) {
             self.gateway.counters.attempted(&outcome);
@@ -387,7 +385,7 @@ impl Driver {
                     journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
                 }
                 self.learn(&found);
-                if found.owes_proof {
+                if found.needs_verification {
                     self.begin_proof(&found);
                 }
                 self.tunnels.install(found.tunnel);
@@ -399,13 +397,13 @@ impl Driver {
                     tracing::warn!(session = %name, %cause, "attempt failed");
                     journal.failure(Some(name), Kind::AttemptFailed, &cause);
                 }
-                if renew == Renew::Everything {
+                if renew == RenewalScope::Everything {
                     self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
                 }
                 (Event::AttemptFailed(cause.clone()), Err(cause))
             }
         };
-        if renew == Renew::Everything {
+        if renew == RenewalScope::Everything {
             for reply in self.waiting_for_rotation.drain(..) {
                 // Who asked may have gone.
                 let _ = reply.send(answer.clone());
@@ -531,24 +529,28 @@ impl Driver {
 
     /// Lets open connections end where it does no harm, as long as their grace lasts; answers
     /// why those that are left are ended.
-    async fn drain(&mut self, farewell: Farewell, commands: &mut mpsc::Receiver<Command>) -> Cause {
+    async fn drain(
+        &mut self,
+        request: CloseRequest,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Cause {
         self.life.handle(Event::Close, Clock::now(), 0.0);
         self.publish();
         self.gateway.warm.close();
         self.tunnels.close();
         self.gateway.tasks.close();
         let tasks = self.gateway.tasks.clone();
-        let Farewell { mut cause, grace } = farewell;
+        let CloseRequest { mut cause, grace } = request;
         let mut end = Instant::now() + grace;
         loop {
             self.tunnels.shut(Gate::Refuse(cause.clone()));
             // Who opened the session for a time wants it closed at the end of that; who
             // closes it wants its clients to finish.
             let which = match cause {
-                Cause::SessionExpired => AtIdle::Next,
-                _ => AtIdle::Lasting,
+                Cause::SessionExpired => IdlePolicy::Next,
+                _ => IdlePolicy::Lasting,
             };
-            self.gateway.ending.at_idle(which, cause.clone());
+            self.gateway.drain.at_idle(which, cause.clone());
             tokio::select! {
                 () = tasks.wait() => return cause,
                 () = sleep_until(end) => return cause,
@@ -561,7 +563,7 @@ impl Driver {
                     Some(Command::Rotate(reply)) => {
                         let _ = reply.send(Err(Cause::SessionClosing));
                     }
-                    Some(Command::Close(_) | Command::Nudge(_)) => {}
+                    Some(Command::Close(_) | Command::RetryTrigger(_)) => {}
                     None => return Cause::DaemonStopping,
                 },
             }
@@ -570,7 +572,7 @@ impl Driver {
 
     /// Ends what is left.
     async fn cut(&mut self, cause: Cause) {
-        self.gateway.ending.now(cause);
+        self.gateway.drain.now(cause);
         self.gateway.tasks.wait().await;
         for reply in self.waiting_for_rotation.drain(..) {
             let _ = reply.send(Err(Cause::SessionClosing));

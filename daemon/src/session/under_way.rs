@@ -1,33 +1,27 @@
 //! Work that a session's driver has started and waits for beside everything else; each end
 //! is an event of its loop.
 
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinHandle},
-};
+use tokio::{sync::watch, task::JoinError};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{attempt::Found, upstream::Verdict};
-use crate::{credential::DatabaseLease, machine::Renew, model::Cause};
+use super::connect::Found;
+use crate::{
+    credential::DatabaseLease, model::Cause, proxy::Verdict, session::machine::RenewalScope,
+};
 
 /// An attempt under way.
 pub(super) struct Running {
-    pub(super) renew: Renew,
-    pub(super) task: AbortOnDrop<Result<Found, Cause>>,
-}
-
-pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    pub(super) renew: RenewalScope,
+    pub(super) task: AbortOnDropHandle<Result<Found, Cause>>,
 }
 
 /// The end of the attempt under way; never, where there is none.
-pub(super) async fn finished(attempt: &mut Option<Running>) -> (Renew, Result<Found, Cause>) {
+pub(super) async fn finished(
+    attempt: &mut Option<Running>,
+) -> (RenewalScope, Result<Found, Cause>) {
     match attempt {
         Some(running) => {
-            let outcome = joined((&mut running.task.0).await);
+            let outcome = joined((&mut running.task).await);
             (running.renew, outcome)
         }
         None => std::future::pending().await,
@@ -45,18 +39,18 @@ pub(super) fn joined<T>(outcome: Result<Result<T, Cause>, JoinError>) -> Result<
 
 /// Whether the way works that was trusted to; never, where none was.
 pub(super) async fn proved(
-    proof: &mut Option<AbortOnDrop<Result<(), Cause>>>,
+    proof: &mut Option<AbortOnDropHandle<Result<(), Cause>>>,
 ) -> Result<(), Cause> {
     match proof {
-        Some(proof) => joined((&mut proof.0).await),
+        Some(proof) => joined((&mut *proof).await),
         None => std::future::pending().await,
     }
 }
 
 /// What the database said to the credential; never, where it isn't asked.
-pub(super) async fn checked(check: &mut Option<AbortOnDrop<Verdict>>) -> Verdict {
+pub(super) async fn checked(check: &mut Option<AbortOnDropHandle<Verdict>>) -> Verdict {
     match check {
-        Some(check) => (&mut check.0).await.unwrap_or(Verdict::Unknown),
+        Some(check) => (&mut *check).await.unwrap_or(Verdict::Unknown),
         None => std::future::pending().await,
     }
 }

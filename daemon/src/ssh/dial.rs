@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{HostKey, Tunnel, line::Line, tunnel::Loss};
+use super::{HostKey, Tunnel, metered_stream::MeteredStream, tunnel::Loss};
 use crate::model::{Cause, HostPort, Lease, SshCredential};
 
 /// How soon a silent line counts as dead.
@@ -30,11 +30,11 @@ pub struct Keepalive {
 
 /// What decides how much the server may send at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fit {
+pub(super) struct ReceiveWindow {
     /// How long the server took to answer when the connection was begun.
     pub(super) round_trip: Duration,
     /// How often the window was halved from what fills the line alone.
-    pub(super) halvings: u32,
+    pub(super) shift: u32,
 }
 
 /// Limit for TCP and for the SSH handshake with log-in, each. sshd's own limit for a
@@ -87,9 +87,9 @@ pub async fn dial(
         })?;
 
     let (socket, round_trip) = connect(bastion, keepalive).await?;
-    let (line, gauge) = Line::new(socket);
-    let fit = Fit::new(round_trip, others);
-    let config = Arc::new(config(&host_key, keepalive, fit.window()));
+    let (line, stats) = MeteredStream::new(socket);
+    let window = ReceiveWindow::new(round_trip, others);
+    let config = Arc::new(config(&host_key, keepalive, window.window()));
     let closed = CancellationToken::new();
     let loss = Loss::default();
     let handler = Handler {
@@ -120,8 +120,8 @@ pub async fn dial(
             lease.generation,
             closed,
             loss,
-            gauge,
-            fit,
+            stats,
+            window,
         )),
         Ok(Ok((_, AuthResult::Failure { .. }))) => Err(Cause::BastionRefusedKey {
             bastion: bastion.clone(),
@@ -292,15 +292,15 @@ impl client::Handler for Handler {
     }
 }
 
-// === impl Fit ===
+// === impl ReceiveWindow ===
 
-impl Fit {
+impl ReceiveWindow {
     /// A tunnel may fill the line alone, and so may the one that stands ready beside it; what
     /// comes after those shares it with `others`.
     fn new(round_trip: Duration, others: usize) -> Self {
         Self {
             round_trip,
-            halvings: others.max(1).ilog2(),
+            shift: others.max(1).ilog2(),
         }
     }
 
@@ -315,10 +315,7 @@ impl Fit {
         let whole = WINDOW_FOR_MILLISECOND
             .saturating_mul(milliseconds)
             .min(MOST_WINDOW);
-        whole
-            .checked_shr(self.halvings)
-            .unwrap_or(0)
-            .max(LEAST_WINDOW)
+        whole.checked_shr(self.shift).unwrap_or(0).max(LEAST_WINDOW)
     }
 }
 
@@ -328,7 +325,8 @@ mod tests {
 
     #[test]
     fn a_window_fits_the_line() {
-        let window = |ms, others| Fit::new(Duration::from_millis(ms), others).window() / 1024;
+        let window =
+            |ms, others| ReceiveWindow::new(Duration::from_millis(ms), others).window() / 1024;
         let alone = |ms| window(ms, 0);
         assert_eq!(alone(0), 2048);
         assert_eq!(alone(20), 4000);

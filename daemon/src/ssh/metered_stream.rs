@@ -18,25 +18,25 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::clock::{Clock, Moment};
+use crate::platform::clock::{BootInstant, Clock};
 
 /// The connection, as russh reads and writes it.
-pub(super) struct Line {
+pub(super) struct MeteredStream {
     stream: TcpStream,
-    gauge: Gauge,
+    stats: LinkStats,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What is known of a line, and the knife for it.
 #[derive(Clone)]
-pub(super) struct Gauge {
+pub(super) struct LinkStats {
     /// How often the server was heard.
     heard: Arc<AtomicU64>,
     /// When it was heard last, in milliseconds since `began`.
     heard_at: Arc<AtomicU64>,
     /// What has passed in the present and in the past moment.
     traffic: Arc<Traffic>,
-    began: Moment,
+    began: BootInstant,
     cut: CancellationToken,
 }
 
@@ -55,17 +55,17 @@ const MOMENT: u64 = 256;
 /// Bytes in one or two moments from which a line counts as busy: half a megabyte a second.
 const BUSY: u64 = 128 * 1024;
 
-// === impl Line ===
+// === impl MeteredStream ===
 
-impl Line {
-    pub(super) fn new(stream: TcpStream) -> (Self, Gauge) {
-        let gauge = Gauge::new();
+impl MeteredStream {
+    pub(super) fn new(stream: TcpStream) -> (Self, LinkStats) {
+        let stats = LinkStats::new();
         let line = Self {
             stream,
-            gauge: gauge.clone(),
-            cut: Box::pin(gauge.cut.clone().cancelled_owned()),
+            stats: stats.clone(),
+            cut: Box::pin(stats.cut.clone().cancelled_owned()),
         };
-        (line, gauge)
+        (line, stats)
     }
 
     /// Has the kernel acknowledge at once what was read, and not only with the next that is
@@ -89,7 +89,7 @@ impl Line {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for MeteredStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,7 +98,7 @@ impl AsyncRead for Line {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
-            self.gauge.note(buffer.filled().len() - before);
+            self.stats.note(buffer.filled().len() - before);
             if buffer.remaining() > 0 {
                 self.acknowledge();
             }
@@ -109,7 +109,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for MeteredStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -117,8 +117,8 @@ impl AsyncWrite for Line {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(written)) = polled {
-            let gauge = &self.gauge;
-            gauge.traffic.add(gauge.age(), written);
+            let stats = &self.stats;
+            stats.traffic.add(stats.age(), written);
         }
         if polled.is_pending() {
             // russh may wait here with the other half: whoever polls last is woken, and
@@ -137,9 +137,9 @@ impl AsyncWrite for Line {
     }
 }
 
-// === impl Gauge ===
+// === impl LinkStats ===
 
-impl Gauge {
+impl LinkStats {
     fn new() -> Self {
         Self {
             heard: Arc::default(),

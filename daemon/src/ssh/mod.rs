@@ -4,14 +4,13 @@
 //! The only importer of russh. Decides nothing about retries: failures are told as a
 //! [`Cause`] and end here.
 
-mod backlog;
 mod channel;
 mod dial;
 mod host_key;
-mod line;
+mod metered_stream;
 mod tunnel;
 
 pub use channel::ChannelStream;
 pub use dial::{Keepalive, dial};
 pub use host_key::HostKey;
-pub use tunnel::{Closing, Pulse, Reserved, Tunnel};
+pub use tunnel::{Closing, Liveness, Reserved, Tunnel};

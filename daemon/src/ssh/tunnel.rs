@@ -10,10 +10,9 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backlog::Budget,
-    channel::{ChannelStream, Inbox},
-    dial::{Fit, Handler},
-    line::Gauge,
+    channel::{Budget, ChannelReader, ChannelStream},
+    dial::{Handler, ReceiveWindow},
+    metered_stream::LinkStats,
 };
 use crate::model::{Cause, Generation, HostPort};
 
@@ -35,9 +34,9 @@ struct Inner {
     generation: Generation,
     closed: CancellationToken,
     loss: Loss,
-    gauge: Gauge,
-    fit: Fit,
-    inboxes: Mutex<Vec<Weak<Inbox>>>,
+    stats: LinkStats,
+    window: ReceiveWindow,
+    readers: Mutex<Vec<Weak<ChannelReader>>>,
     budget: Arc<Budget>,
 }
 
@@ -47,7 +46,7 @@ struct Inner {
 pub struct Closing {
     closed: CancellationToken,
     loss: Loss,
-    gauge: Gauge,
+    stats: LinkStats,
     /// Why the channel ended, where it did so alone.
     channel: Loss,
 }
@@ -64,7 +63,7 @@ pub(super) struct Counted(Tunnel);
 
 /// Whether a line answered when it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum Liveness {
     /// The server was heard.
     Alive,
     /// It was not.
@@ -103,7 +102,7 @@ impl Closing {
 
     /// How long ago the bastion was last heard; time in which the machine slept counts.
     pub fn silent_for(&self) -> Duration {
-        self.gauge.silent_for()
+        self.stats.silent_for()
     }
 
     /// The same for a channel, which may end alone.
@@ -111,7 +110,7 @@ impl Closing {
         Self {
             closed: self.closed.child_token(),
             loss: self.loss.clone(),
-            gauge: self.gauge.clone(),
+            stats: self.stats.clone(),
             channel: Loss::default(),
         }
     }
@@ -132,8 +131,8 @@ impl Tunnel {
         generation: Generation,
         closed: CancellationToken,
         loss: Loss,
-        gauge: Gauge,
-        fit: Fit,
+        stats: LinkStats,
+        window: ReceiveWindow,
     ) -> Self {
         Self(Arc::new(Inner {
             handle,
@@ -141,9 +140,9 @@ impl Tunnel {
             generation,
             closed,
             loss,
-            gauge,
-            fit,
-            inboxes: Mutex::default(),
+            stats,
+            window,
+            readers: Mutex::default(),
             budget: Budget::new(SPILL),
         }))
     }
@@ -151,13 +150,13 @@ impl Tunnel {
     /// Asks the server for a sign of life and waits at most `limit` for it. Whatever comes
     /// from the server counts: on a line that is busy with an upload the answer itself
     /// stands in a queue.
-    pub async fn probe(&self, limit: Duration) -> Pulse {
+    pub async fn probe(&self, limit: Duration) -> Liveness {
         // A channel that isn't read would keep the loop from answering.
-        self.relieve();
-        let heard = self.0.gauge.heard();
+        self.decouple();
+        let heard = self.0.stats.heard();
         let heard_again = async {
             let mut look = interval(LISTEN);
-            while self.0.gauge.heard() == heard {
+            while self.0.stats.heard() == heard {
                 look.tick().await;
             }
         };
@@ -166,44 +165,44 @@ impl Tunnel {
             () = heard_again => {}
             () = sleep(limit) => {}
         }
-        let answered = self.0.gauge.heard() != heard || self.0.budget.is_jammed();
+        let answered = self.0.stats.heard() != heard || self.0.budget.is_jammed();
         if answered && !self.is_closed() {
-            Pulse::Alive
+            Liveness::Alive
         } else {
-            Pulse::Silent
+            Liveness::Silent
         }
     }
 
     /// Ends the connection at once, whatever it is doing.
     pub fn cut(&self, detail: &str) {
         self.0.loss.note(detail.to_owned());
-        self.0.gauge.cut();
+        self.0.stats.cut();
         self.0.closed.cancel();
     }
 
-    /// Takes a channel's inbox in; relieved, where the channel isn't the only one.
-    pub(super) fn admit(&self, inbox: &Arc<Inbox>) {
-        let mut inboxes = self
+    /// Takes a channel's reader in; decoupled, where the channel isn't the only one.
+    pub(super) fn admit(&self, reader: &Arc<ChannelReader>) {
+        let mut readers = self
             .0
-            .inboxes
+            .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        inboxes.retain(|known| known.strong_count() > 0);
-        inboxes.push(Arc::downgrade(inbox));
+        readers.retain(|known| known.strong_count() > 0);
+        readers.push(Arc::downgrade(reader));
         if self.channels() > 1 {
-            inbox.relieve(&self.0.budget);
+            reader.decouple(&self.0.budget);
         }
     }
 
     /// Makes all channels independent of their readers.
-    fn relieve(&self) {
-        let inboxes = self
+    fn decouple(&self) {
+        let readers = self
             .0
-            .inboxes
+            .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for inbox in inboxes.iter().filter_map(Weak::upgrade) {
-            inbox.relieve(&self.0.budget);
+        for reader in readers.iter().filter_map(Weak::upgrade) {
+            reader.decouple(&self.0.budget);
         }
     }
 
@@ -238,7 +237,7 @@ impl Tunnel {
         Closing {
             closed: self.0.closed.clone(),
             loss: self.0.loss.clone(),
-            gauge: self.0.gauge.clone(),
+            stats: self.0.stats.clone(),
             channel: Loss::default(),
         }
     }
@@ -270,17 +269,17 @@ impl Tunnel {
 
     /// How long the bastion took to answer when the connection was begun.
     pub fn round_trip(&self) -> Duration {
-        self.0.fit.round_trip
+        self.0.window.round_trip
     }
 
     /// How often its window was halved from what fills the line alone.
-    pub fn halvings(&self) -> u32 {
-        self.0.fit.halvings
+    pub fn shift(&self) -> u32 {
+        self.0.window.shift
     }
 
     /// Whether much has come or gone in the last moment: who shares it waits in a queue.
     pub fn is_busy(&self) -> bool {
-        self.0.gauge.is_busy()
+        self.0.stats.is_busy()
     }
 
     /// Where it leads.
@@ -336,7 +335,7 @@ impl Reserved {
 impl Counted {
     fn new(tunnel: &Tunnel) -> Self {
         if tunnel.0.budget.join() > 0 {
-            tunnel.relieve();
+            tunnel.decouple();
         }
         Self(tunnel.clone())
     }

@@ -13,16 +13,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Command, Handle, OpenRequest, Opened, Picture, Reply, Selection, View, entry::Entry, find,
+    Command, Handle, OpenRequest, Opened, Reply, Selection, SessionSnapshot, Snapshot,
+    entry::Entry, find,
 };
 use crate::{
-    activation::Inherited,
     config::Config,
     credential::Grant,
     journal::Journal,
-    machine::Nudge,
     model::{Cause, Resolved, SessionName},
-    session::{self, Ahead, Environment, Limits, LocalLogin},
+    proxy::{self, Limits, LocalLogin},
+    service_manager::activation::Inherited,
+    session::machine::RetryTrigger,
+    session::{self, EarlyDial, Environment},
     ssh::Keepalive,
     state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
 };
@@ -51,7 +53,7 @@ pub struct Setup {
 /// are bound.
 pub async fn spawn(setup: Setup) -> Handle {
     let (commands, inbox) = mpsc::channel(64);
-    let (picture, watching) = watch::channel(Picture::default());
+    let (snapshot, watching) = watch::channel(Snapshot::default());
     let (events, happened) = mpsc::channel(256);
     let mut actor = Actor {
         config: setup.config,
@@ -63,24 +65,24 @@ pub async fn spawn(setup: Setup) -> Handle {
         inherited: setup.inherited,
         entries: BTreeMap::new(),
         remembered: BTreeMap::new(),
-        picture,
+        snapshot,
         events,
         tasks: TaskTracker::new(),
         last_saved: Vec::new(),
     };
     actor.restore(setup.saved).await;
-    let sessions = session::sockets(&actor.runtime_dir);
+    let sessions = proxy::sockets(&actor.runtime_dir);
     actor.inherited.give_back_rest(&sessions);
     actor.publish();
     tokio::spawn(actor.run(inbox, happened));
     Handle {
         commands,
-        picture: watching,
+        snapshot: watching,
     }
 }
 
 /// What comes back from work that the loop started.
-pub(super) enum Happened {
+pub(super) enum Event {
     /// An `open` knows what its target is.
     LookedUp(Box<LookedUp>),
     /// A session has something new to show.
@@ -95,18 +97,18 @@ pub(super) enum Happened {
 pub(super) struct LookedUp {
     pub(super) request: OpenRequest,
     pub(super) reply: Reply<Opened>,
-    pub(super) outcome: Result<Known, Cause>,
+    pub(super) outcome: Result<OpenPlan, Cause>,
 }
 
 /// What an `open` needs before the session can be made.
-pub(super) struct Known {
+pub(super) struct OpenPlan {
     pub(super) name: SessionName,
     pub(super) resolved: Resolved,
     pub(super) login: LocalLogin,
     /// For the session's first calls, if there is one.
     pub(super) grant: Option<Grant>,
     /// For its first attempt.
-    pub(super) ahead: Option<Ahead>,
+    pub(super) early_dial: Option<EarlyDial>,
 }
 
 pub(super) struct Actor {
@@ -120,8 +122,8 @@ pub(super) struct Actor {
     pub(super) entries: BTreeMap<SessionName, Entry>,
     /// Closed sessions, whose port and password are kept for their next opening.
     pub(super) remembered: BTreeMap<SessionName, SavedSession>,
-    pub(super) picture: watch::Sender<Picture>,
-    pub(super) events: mpsc::Sender<Happened>,
+    pub(super) snapshot: watch::Sender<Snapshot>,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) tasks: TaskTracker,
     pub(super) last_saved: Vec<SavedSession>,
 }
@@ -132,7 +134,7 @@ impl Actor {
     async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut happened: mpsc::Receiver<Happened>,
+        mut happened: mpsc::Receiver<Event>,
     ) {
         loop {
             let pause = self.pause();
@@ -167,9 +169,9 @@ impl Actor {
                 let found = find::find(&self.views(), &target).cloned();
                 let _ = reply.send(found);
             }
-            Command::Nudge { name } => {
+            Command::RetryTrigger { name } => {
                 if let Some(entry) = self.entries.get(&name) {
-                    entry.tell(session::Command::Nudge(Nudge::User));
+                    entry.tell(session::Command::RetryTrigger(RetryTrigger::User));
                 }
             }
             Command::Reload { config, reply } => {
@@ -183,20 +185,20 @@ impl Actor {
         }
     }
 
-    async fn learn(&mut self, event: Happened) {
+    async fn learn(&mut self, event: Event) {
         match event {
-            Happened::LookedUp(looked_up) => self.go_on_opening(*looked_up),
-            Happened::Changed => {}
-            Happened::Ended(name) => {
-                let afterwards = self.forget(&name);
-                if let Some(declared) = afterwards.declared {
+            Event::LookedUp(looked_up) => self.go_on_opening(*looked_up),
+            Event::Changed => {}
+            Event::Ended(name) => {
+                let on_closed = self.forget(&name);
+                if let Some(declared) = on_closed.declared {
                     self.declare(name, &declared).await;
                 }
-                for (request, reply) in afterwards.opens {
+                for (request, reply) in on_closed.opens {
                     self.open(request, reply);
                 }
             }
-            Happened::Released(name) => self.release(&name),
+            Event::Released(name) => self.release(&name),
         }
     }
 
@@ -218,7 +220,7 @@ impl Actor {
         &self.environment.journal
     }
 
-    pub(super) fn views(&self) -> Vec<View> {
+    pub(super) fn views(&self) -> Vec<SessionSnapshot> {
         self.entries
             .values()
             .map(|entry| entry.view(&self.runtime_dir, &self.environment.broker))
@@ -230,10 +232,10 @@ impl Actor {
         let sessions = self.views();
         let mut problems: Vec<_> = self.store.problem().into_iter().collect();
         problems.extend(self.environment.broker.contested());
-        self.picture.send_modify(|picture| {
-            picture.revision += 1;
-            picture.sessions = sessions;
-            picture.problems = problems;
+        self.snapshot.send_modify(|snapshot| {
+            snapshot.revision += 1;
+            snapshot.sessions = sessions;
+            snapshot.problems = problems;
         });
     }
 
@@ -262,7 +264,7 @@ impl Actor {
             tell(waiting);
             if saved.is_err() {
                 // At the end nobody listens any more.
-                let _ = events.send(Happened::Changed).await;
+                let _ = events.send(Event::Changed).await;
             }
         });
         drop(
@@ -285,7 +287,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
     }
 }
 
-fn client_entry(view: &View) -> ClientEntry {
+fn client_entry(view: &SessionSnapshot) -> ClientEntry {
     ClientEntry {
         name: view.name.clone(),
         host: "127.0.0.1".into(),

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Reply, Selection, View,
-    actor::{Actor, Happened},
-    entry::{Afterwards, Entry, Running},
+    Reply, Selection, SessionSnapshot,
+    actor::{Actor, Event},
+    entry::{Entry, OnClosed, Running},
 };
 use crate::{
     journal::Kind,
@@ -28,7 +28,7 @@ impl Actor {
         &mut self,
         selection: &Selection,
         grace: Duration,
-        reply: Reply<Vec<View>>,
+        reply: Reply<Vec<SessionSnapshot>>,
     ) {
         let names = match self.select(selection) {
             Ok(names) => names,
@@ -67,7 +67,7 @@ impl Actor {
     pub(super) fn begin_close(
         &mut self,
         name: &SessionName,
-        farewell: session::Farewell,
+        close_request: session::CloseRequest,
         done: Option<CancellationToken>,
     ) {
         let Some(entry) = self.entries.get_mut(name) else {
@@ -82,13 +82,13 @@ impl Actor {
                 let commands = session.commands.clone();
                 self.tasks.spawn(async move {
                     // An error means that it has ended already.
-                    let _ = commands.send(session::Command::Close(farewell)).await;
+                    let _ = commands.send(session::Command::Close(close_request)).await;
                 });
             }
             Running::Unbound { .. } => {
                 let (events, name) = (self.events.clone(), name.clone());
                 self.tasks.spawn(async move {
-                    let _ = events.send(Happened::Ended(name)).await;
+                    let _ = events.send(Event::Ended(name)).await;
                 });
             }
         }
@@ -96,9 +96,9 @@ impl Actor {
 
     /// Takes a session that has ended out of the set; its port and password stay remembered.
     /// Answers what is to be done now.
-    pub(super) fn forget(&mut self, name: &SessionName) -> Afterwards {
+    pub(super) fn forget(&mut self, name: &SessionName) -> OnClosed {
         let Some(entry) = self.entries.remove(name) else {
-            return Afterwards::default();
+            return OnClosed::default();
         };
         self.journal().of_session(name, Kind::SessionClosed, "");
         if let Some(saved) = entry.remembered(Timestamp::now()) {
@@ -106,7 +106,7 @@ impl Actor {
         }
         // Who is told that it is closed must not find it open after a crash.
         self.save_then(entry.closing);
-        entry.afterwards
+        entry.on_closed
     }
 
     pub(super) fn rotate(&mut self, selection: &Selection, reply: Reply<Vec<SessionName>>) {
@@ -180,30 +180,30 @@ impl Actor {
         for (name, grace) in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
             self.journal().of_session(&name, Kind::SessionExpired, "");
-            let farewell = session::Farewell {
+            let close_request = session::CloseRequest {
                 cause: Cause::SessionExpired,
                 grace,
             };
-            self.begin_close(&name, farewell, None);
+            self.begin_close(&name, close_request, None);
         }
         self.rebind();
     }
 
     /// Ends every driver; what is saved says that they are open.
-    pub(super) async fn stop(&mut self, grace: Duration, happened: &mut mpsc::Receiver<Happened>) {
+    pub(super) async fn stop(&mut self, grace: Duration, happened: &mut mpsc::Receiver<Event>) {
         self.save();
         let entries = std::mem::take(&mut self.entries);
         let ending = TaskTracker::new();
         for entry in entries.into_values() {
             if let Running::Bound(session) = entry.running {
-                let farewell = session::Farewell {
+                let close_request = session::CloseRequest {
                     cause: Cause::DaemonStopping,
                     grace,
                 };
                 ending.spawn(async move {
                     let _ = session
                         .commands
-                        .send(session::Command::Close(farewell))
+                        .send(session::Command::Close(close_request))
                         .await;
                     session.ended().await;
                 });
@@ -226,8 +226,8 @@ impl Actor {
 }
 
 /// A session that somebody closes.
-pub(super) fn closing(grace: Duration) -> session::Farewell {
-    session::Farewell {
+pub(super) fn closing(grace: Duration) -> session::CloseRequest {
+    session::CloseRequest {
         cause: Cause::SessionClosing,
         grace,
     }

@@ -8,7 +8,7 @@ use super::{
     Reloaded,
     actor::{Actor, limits},
     closing::closing,
-    entry::{Afterwards, Entry, Keeping, Running},
+    entry::{Entry, Keeping, OnClosed, Running},
     find,
     opening::login_of,
 };
@@ -16,7 +16,8 @@ use crate::{
     config::{Config, DeclaredSession},
     journal::Kind,
     model::SessionName,
-    session::{self, PortWish, Spec},
+    proxy::{self, PortWish},
+    session::Spec,
     state::{Openness, Origin, SavedSession},
 };
 
@@ -101,7 +102,7 @@ impl Actor {
                 return;
             }
         };
-        match session::bind(&mut self.inherited, &self.runtime_dir, &spec.name, &wish) {
+        match proxy::bind(&mut self.inherited, &self.runtime_dir, &spec.name, &wish) {
             Ok(endpoint) => {
                 self.insert(spec, endpoint, login, Keeping::Kept, declared, None);
             }
@@ -127,7 +128,7 @@ impl Actor {
                     keeping: Keeping::Kept,
                     login,
                     running,
-                    afterwards: Afterwards::default(),
+                    on_closed: OnClosed::default(),
                     closing: Vec::new(),
                 };
                 self.remembered.remove(&entry.spec.name);
@@ -160,7 +161,7 @@ impl Actor {
             match self.entries.get_mut(&name) {
                 // Under the old declaration: opened again as soon as that has ended.
                 Some(entry) if entry.is_closing() => {
-                    entry.afterwards.declared = Some(declared);
+                    entry.on_closed.declared = Some(declared);
                 }
                 _ => self.declare(name, &declared).await,
             }
@@ -200,7 +201,7 @@ impl Actor {
             .collect();
         let mut regained = Vec::new();
         for (name, port) in unbound {
-            let bound = session::bind(
+            let bound = proxy::bind(
                 &mut self.inherited,
                 &self.runtime_dir,
                 &name,

@@ -5,13 +5,14 @@ use std::{path::Path, sync::Arc};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{OpenRequest, Opened, Reply, View};
+use super::{OpenRequest, Opened, Reply, SessionSnapshot};
 use crate::{
     config::DeclaredSession,
     credential::Broker,
-    machine::Phase,
     model::{Cause, Mode},
-    session::{Counters, LocalLogin, Session, Spec, Status, database_key, sockets},
+    proxy::{Counters, LocalLogin, sockets},
+    session::machine::Phase,
+    session::{Session, Spec, Status, database_key},
     state::{Openness, Origin, SavedSession},
 };
 
@@ -25,14 +26,14 @@ pub(super) struct Entry {
     pub(super) login: LocalLogin,
     pub(super) running: Running,
     /// What follows its end.
-    pub(super) afterwards: Afterwards,
+    pub(super) on_closed: OnClosed,
     /// Who waits for its end.
     pub(super) closing: Vec<CancellationToken>,
 }
 
 /// What is to be done once a session has ended.
 #[derive(Debug, Default)]
-pub(super) struct Afterwards {
+pub(super) struct OnClosed {
     /// Opened again, as it is declared now.
     pub(super) declared: Option<DeclaredSession>,
     /// Opens that came while it was ending.
@@ -64,7 +65,7 @@ pub(super) enum Running {
 
 impl Entry {
     /// `broker` has the password of passthrough sessions.
-    pub(super) fn view(&self, runtime_dir: &Path, broker: &Broker) -> View {
+    pub(super) fn view(&self, runtime_dir: &Path, broker: &Broker) -> SessionSnapshot {
         let (address, status, counters) = match &self.running {
             Running::Bound(session) => (
                 Some(session.address.clone()),
@@ -88,7 +89,7 @@ impl Entry {
                 .map(|lease| lease.credential.password.clone()),
             (Mode::Passthrough, None) => None,
         };
-        View {
+        SessionSnapshot {
             name: self.spec.name.clone(),
             target: self.spec.target.clone(),
             role: self.spec.role,

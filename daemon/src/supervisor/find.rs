@@ -1,13 +1,16 @@
 //! Which open session is meant.
 
-use super::View;
+use super::SessionSnapshot;
 use crate::model::{Access, Cause, Mode, Role, SessionName, Target};
 
 /// The one session that a target means: by its name, else by what it leads to.
 ///
 /// # Errors
 /// `NoSuchSession`, or `SeveralSessions` with their names.
-pub(super) fn find<'a>(views: &'a [View], target: &Target) -> Result<&'a View, Cause> {
+pub(super) fn find<'a>(
+    views: &'a [SessionSnapshot],
+    target: &Target,
+) -> Result<&'a SessionSnapshot, Cause> {
     if let Target::Word(word) = target
         && let Some(view) = views.iter().find(|view| view.name.as_str() == word)
     {
@@ -30,12 +33,12 @@ pub(super) fn find<'a>(views: &'a [View], target: &Target) -> Result<&'a View, C
 /// The session that an `open` of this target joins without asking the provider: one of that
 /// name whose choices are the same, or whose name can't be an app's.
 pub(super) fn joinable<'a>(
-    views: &'a [View],
+    views: &'a [SessionSnapshot],
     target: &Target,
     role: Role,
     access: Access,
     mode: Mode,
-) -> Option<&'a View> {
+) -> Option<&'a SessionSnapshot> {
     let Target::Word(word) = target else {
         return None;
     };
@@ -51,7 +54,7 @@ pub(super) fn joinable<'a>(
 }
 
 /// Whether a session serves what the target names.
-fn leads_to(view: &View, target: &Target) -> bool {
+fn leads_to(view: &SessionSnapshot, target: &Target) -> bool {
     if view.target == *target {
         return true;
     }
@@ -72,7 +75,7 @@ fn leads_to(view: &View, target: &Target) -> bool {
 }
 
 /// Who has a name that somebody else wants.
-pub(super) fn taken_by(view: &View) -> String {
+pub(super) fn taken_by(view: &SessionSnapshot) -> String {
     format!(
         "{} ({} role, {}, {})",
         view.target,

@@ -8,34 +8,34 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Command, OpenRequest, Opened, Picture, Reloaded, Selection, View};
+use super::{Command, OpenRequest, Opened, Reloaded, Selection, SessionSnapshot, Snapshot};
 use crate::{
     config::Config,
-    machine::Phase,
     model::{Cause, SessionName, Target},
+    session::machine::Phase,
 };
 
 /// Speaks to the supervisor; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) picture: watch::Receiver<Picture>,
+    pub(super) snapshot: watch::Receiver<Snapshot>,
 }
 
 /// Keeps a transient session open until it is dropped.
 #[derive(Debug)]
 pub struct Use {
     /// The session as it was when it came up.
-    pub view: View,
+    pub view: SessionSnapshot,
     _guard: DropGuard,
 }
 
 // === impl Handle ===
 
 impl Handle {
-    /// Every picture from now on; the first is the one of now.
-    pub fn watch(&self) -> watch::Receiver<Picture> {
-        self.picture.clone()
+    /// Every snapshot from now on; the first is the one of now.
+    pub fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
     }
 
     /// Opens a session, or finds the one that is open, and waits until it is up.
@@ -79,7 +79,11 @@ impl Handle {
     }
 
     /// Closes sessions and waits until they have ended.
-    pub async fn close(&self, selection: Selection, grace: Duration) -> Result<Vec<View>, Cause> {
+    pub async fn close(
+        &self,
+        selection: Selection,
+        grace: Duration,
+    ) -> Result<Vec<SessionSnapshot>, Cause> {
         self.ask(|reply| Command::Close {
             selection,
             grace,
@@ -89,12 +93,12 @@ impl Handle {
     }
 
     /// Renews the credentials of sessions; answers when the new ones are in use.
-    pub async fn rotate(&self, selection: Selection) -> Result<Vec<View>, Cause> {
+    pub async fn rotate(&self, selection: Selection) -> Result<Vec<SessionSnapshot>, Cause> {
         let names = self
             .ask(|reply| Command::Rotate { selection, reply })
             .await?;
-        let picture = self.picture.borrow();
-        Ok(picture
+        let snapshot = self.snapshot.borrow();
+        Ok(snapshot
             .sessions
             .iter()
             .filter(|view| names.contains(&view.name))
@@ -103,7 +107,7 @@ impl Handle {
     }
 
     /// The session that a target means.
-    pub async fn find(&self, target: Target) -> Result<View, Cause> {
+    pub async fn find(&self, target: Target) -> Result<SessionSnapshot, Cause> {
         self.ask(|reply| Command::Find { target, reply }).await
     }
 
@@ -142,7 +146,7 @@ impl Handle {
             // Somebody asks for it again: that is worth an attempt now.
             let _ = self
                 .commands
-                .send(Command::Nudge { name: name.clone() })
+                .send(Command::RetryTrigger { name: name.clone() })
                 .await;
         }
         // Of a session that was open already, an old failure is no answer.
@@ -174,23 +178,23 @@ impl Handle {
     }
 
     /// The session once it is up, or failed after so many attempts; `None` where it ended.
-    async fn settled(&self, name: &SessionName, concluded: u64) -> Option<View> {
-        let mut picture = self.picture.clone();
+    async fn settled(&self, name: &SessionName, concluded: u64) -> Option<SessionSnapshot> {
+        let mut snapshot = self.snapshot.clone();
         loop {
             {
-                let now = picture.borrow_and_update();
+                let now = snapshot.borrow_and_update();
                 let view = now.sessions.iter().find(|view| view.name == *name)?;
                 let is_up = view.status.phase == Phase::Up;
                 if is_up || (view.is_settled() && view.status.concluded >= concluded) {
                     return Some(view.clone());
                 }
             }
-            picture.changed().await.ok()?;
+            snapshot.changed().await.ok()?;
         }
     }
 
-    fn view(&self, name: &SessionName) -> Option<View> {
-        self.picture
+    fn view(&self, name: &SessionName) -> Option<SessionSnapshot> {
+        self.snapshot
             .borrow()
             .sessions
             .iter()

@@ -1,6 +1,6 @@
 //! Owns the set of sessions: names, ports, what is declared, what is remembered. One loop
 //! takes commands and events, never waits for network or disk, and publishes the whole
-//! picture with a revision after each change.
+//! snapshot with a revision after each change.
 
 mod actor;
 mod closing;
@@ -9,7 +9,7 @@ mod entry;
 mod find;
 mod handle;
 mod opening;
-mod picture;
+mod snapshot;
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use actor::limits;
 pub use actor::{Setup, spawn};
 pub use handle::{Handle, Use};
-pub use picture::{Address, Picture, View};
+pub use snapshot::{Address, SessionSnapshot, Snapshot};
 
 use crate::{
     config::Config,
@@ -60,7 +60,7 @@ pub enum Lifetime {
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// As it is now.
-    pub view: View,
+    pub view: SessionSnapshot,
     /// Whether it is new.
     pub created: bool,
 }
@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Close {
         selection: Selection,
         grace: Duration,
-        reply: Reply<Vec<View>>,
+        reply: Reply<Vec<SessionSnapshot>>,
     },
     Rotate {
         selection: Selection,
@@ -105,9 +105,9 @@ pub(crate) enum Command {
     },
     Find {
         target: Target,
-        reply: Reply<View>,
+        reply: Reply<SessionSnapshot>,
     },
-    Nudge {
+    RetryTrigger {
         name: SessionName,
     },
     Ping {

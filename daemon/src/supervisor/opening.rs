@@ -5,17 +5,18 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Lifetime, OpenRequest, Opened, Reply, View,
-    actor::{Actor, Happened, Known, LookedUp},
+    Lifetime, OpenRequest, Opened, Reply, SessionSnapshot,
+    actor::{Actor, Event, LookedUp, OpenPlan},
     closing::closing,
-    entry::{Afterwards, Entry, Keeping, Running},
+    entry::{Entry, Keeping, OnClosed, Running},
     find,
 };
 use crate::{
     credential::Grant,
     journal::Kind,
     model::{Cause, Resolved, SessionName},
-    session::{self, Ahead, LocalLogin, PortWish, Spec},
+    proxy::{self, LocalLogin, PortWish},
+    session::{self, EarlyDial, Spec},
     state::Passwords,
 };
 
@@ -48,7 +49,7 @@ impl Actor {
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let look_up = async {
-                let ahead = Ahead::begin(
+                let early_dial = EarlyDial::begin(
                     &broker,
                     &request.target,
                     request.role,
@@ -58,7 +59,7 @@ impl Actor {
                 // Without credentials the session will need a grant, whatever the look-up
                 // finds; why there is none is said by who needs it.
                 let grant = async {
-                    match ahead {
+                    match early_dial {
                         Some(_) => Ok(None),
                         None => Ok(broker.grant_ahead().await.ok()),
                     }
@@ -66,12 +67,12 @@ impl Actor {
                 let (resolved, grant) = tokio::try_join!(broker.resolve(&request.target), grant)?;
                 let name = name_for(&request, &resolved)?;
                 let login = login_of(&passwords, &name).await?;
-                Ok(Known {
+                Ok(OpenPlan {
                     name,
                     resolved,
                     login,
                     grant,
-                    ahead,
+                    early_dial,
                 })
             };
             let outcome = look_up.await;
@@ -80,7 +81,7 @@ impl Actor {
                 reply,
                 outcome,
             });
-            let _ = events.send(Happened::LookedUp(looked_up)).await;
+            let _ = events.send(Event::LookedUp(looked_up)).await;
         });
     }
 
@@ -102,7 +103,7 @@ impl Actor {
         if let (Ok(opened), Lifetime::Transient(token)) = (&answer, &request.lifetime) {
             self.hold(&opened.view.name, token.clone());
         }
-        // Who asked looks for the session in the picture.
+        // Who asked looks for the session in the snapshot.
         self.publish();
         // Who asked may have gone; the session stays, as `open` says.
         let _ = reply.send(answer);
@@ -116,14 +117,14 @@ impl Actor {
     /// begins.
     fn open_afterwards(&mut self, name: &SessionName, request: OpenRequest, reply: Reply<Opened>) {
         if let Some(entry) = self.entries.get_mut(name) {
-            entry.afterwards.opens.push((request, reply));
+            entry.on_closed.opens.push((request, reply));
         }
     }
 
     pub(super) fn create_or_join(
         &mut self,
         request: &OpenRequest,
-        known: Known,
+        known: OpenPlan,
     ) -> Result<Opened, Cause> {
         if let Some(entry) = self.entries.get(&known.name) {
             let same_addon = entry
@@ -159,7 +160,7 @@ impl Actor {
                 .get(&known.name)
                 .and_then(|saved| saved.database.clone()),
         };
-        let endpoint = session::bind(&mut self.inherited, &self.runtime_dir, &known.name, &wish)?;
+        let endpoint = proxy::bind(&mut self.inherited, &self.runtime_dir, &known.name, &wish)?;
         let keeping = match request.lifetime {
             Lifetime::Kept => Keeping::Kept,
             Lifetime::Transient(_) => Keeping::Transient(0),
@@ -167,7 +168,14 @@ impl Actor {
         if let Some(grant) = known.grant {
             self.spend(grant, &spec);
         }
-        let view = self.insert(spec, endpoint, known.login, keeping, false, known.ahead);
+        let view = self.insert(
+            spec,
+            endpoint,
+            known.login,
+            keeping,
+            false,
+            known.early_dial,
+        );
         Ok(Opened {
             view,
             created: true,
@@ -223,12 +231,12 @@ impl Actor {
     pub(super) fn insert(
         &mut self,
         spec: Spec,
-        endpoint: session::Endpoint,
+        endpoint: proxy::Endpoint,
         login: LocalLogin,
         keeping: Keeping,
         declared: bool,
-        ahead: Option<Ahead>,
-    ) -> View {
+        early_dial: Option<EarlyDial>,
+    ) -> SessionSnapshot {
         let name = spec.name.clone();
         let port = endpoint.address().port;
         let until = spec
@@ -238,7 +246,7 @@ impl Actor {
         let detail = format!("for {}, at port {port}{until}", spec.target);
         self.journal()
             .of_session(&name, Kind::SessionOpened, detail);
-        let running = Running::Bound(self.start(&spec, endpoint, &login, ahead));
+        let running = Running::Bound(self.start(&spec, endpoint, &login, early_dial));
         let entry = Entry {
             spec,
             port,
@@ -246,7 +254,7 @@ impl Actor {
             keeping,
             login,
             running,
-            afterwards: Afterwards::default(),
+            on_closed: OnClosed::default(),
             closing: Vec::new(),
         };
         let view = entry.view(&self.runtime_dir, &self.environment.broker);
@@ -258,21 +266,21 @@ impl Actor {
     pub(super) fn start(
         &self,
         spec: &Spec,
-        endpoint: session::Endpoint,
+        endpoint: proxy::Endpoint,
         login: &LocalLogin,
-        ahead: Option<Ahead>,
+        early_dial: Option<EarlyDial>,
     ) -> session::Session {
         let environment = self.environment.clone();
-        let session = session::spawn(spec.clone(), endpoint, login, environment, ahead);
+        let session = session::spawn(spec.clone(), endpoint, login, environment, early_dial);
         let mut status = session.status.clone();
         let (events, name) = (self.events.clone(), spec.name.clone());
         self.tasks.spawn(async move {
             while status.changed().await.is_ok() {
-                if events.send(Happened::Changed).await.is_err() {
+                if events.send(Event::Changed).await.is_err() {
                     return;
                 }
             }
-            let _ = events.send(Happened::Ended(name)).await;
+            let _ = events.send(Event::Ended(name)).await;
         });
         session
     }
@@ -319,7 +327,7 @@ impl Actor {
         let (events, name) = (self.events.clone(), name.clone());
         self.tasks.spawn(async move {
             token.cancelled().await;
-            let _ = events.send(Happened::Released(name)).await;
+            let _ = events.send(Event::Released(name)).await;
         });
     }
 

@@ -6,27 +6,28 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    machine::Phase,
     model::{Access, Cause, Mode, Role, SessionName, Target},
-    session::{Counters, Status},
+    proxy::Counters,
+    session::Status,
+    session::machine::Phase,
 };
 
-pub use crate::session::Address;
+pub use crate::proxy::Address;
 
 /// All sessions at one time.
 #[derive(Debug, Clone, Default)]
-pub struct Picture {
+pub struct Snapshot {
     /// Grows with each change.
     pub revision: u64,
     /// Ordered by name.
-    pub sessions: Vec<View>,
+    pub sessions: Vec<SessionSnapshot>,
     /// What the daemon's user should know beside the sessions' own errors.
     pub problems: Vec<Cause>,
 }
 
 /// One session at one time. Counters are live.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct SessionSnapshot {
     /// Its name.
     pub name: SessionName,
     /// What was typed.
@@ -57,9 +58,9 @@ pub struct View {
     pub password: Option<SecretString>,
 }
 
-// === impl View ===
+// === impl SessionSnapshot ===
 
-impl View {
+impl SessionSnapshot {
     /// The user that a client logs in as; `None` where that is not known yet.
     pub fn user(&self) -> Option<&str> {
         match self.mode {

@@ -7,8 +7,6 @@
 //! suspected to be dead is probed, and cut where it stays silent.
 
 use std::{
-    cmp::Reverse,
-    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,20 +17,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Counters, attempt::Dialer};
+use super::{
+    Dialer, Gate, TunnelCount,
+    policy::{Idle, TunnelLoad, rank, shared},
+};
 use crate::{
-    model::{Cause, Generation, HostPort},
-    ssh::{ChannelStream, Pulse, Reserved, Tunnel},
+    model::{Cause, HostPort},
+    ssh::{ChannelStream, Liveness, Reserved, Tunnel},
 };
 
 /// Tunnels for each session; more connections than this share them.
 const MAX_TUNNELS: usize = 8;
-
-/// Where a round trip takes this long, those who must share a tunnel all share the same one: sshd
-/// holds a small packet back until the one before was acknowledged, unless enough comes together
-/// to fill one (Nagle's algorithm). Where the first answer took longer still, the line loses
-/// packets, and all would stop for each of them.
-const LONG: Range<Duration> = Duration::from_millis(15)..Duration::from_millis(800);
 
 /// How long tunnels are kept that nobody uses: who opened many connections at once does so again,
 /// as an application's pool or a test suite that is started once more.
@@ -48,21 +43,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a bastion may take to open a channel before its line is probed.
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Whether connections get through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// A tunnel is up.
-    Open,
-    /// None is, and one is being tried for: connections wait.
-    Hold(Option<Cause>),
-    /// Waiting can't help.
-    Refuse(Cause),
-}
-
 /// The tunnels that new connections may use.
-pub(super) struct Tunnels {
+pub(crate) struct Tunnels {
     dialer: Dialer,
-    counters: Arc<Counters>,
+    count: TunnelCount,
     pool: Mutex<Pool>,
     gate: watch::Sender<Gate>,
     /// Why the last tunnel ended, each time it does.
@@ -86,28 +70,15 @@ struct Member {
     idle: Idle,
 }
 
-/// When a check first found a tunnel idle, since it was used last.
-#[derive(Default)]
-struct Idle(Option<Instant>);
-
-/// What a connection would meet on a tunnel in use.
-#[derive(Debug, Clone, Copy)]
-struct Company {
-    channels: usize,
-    is_jammed: bool,
-    is_busy: bool,
-    round_trip: Duration,
-}
-
 /// What a new connection gets.
 enum Choice<'a> {
     Use(Reserved),
-    DialOwn(Wanted<'a>),
+    DialOwn(PendingDial<'a>),
     Nothing,
 }
 
 /// Counts a tunnel that is being dialled for a connection.
-struct Wanted<'a> {
+struct PendingDial<'a> {
     tunnels: &'a Tunnels,
     /// How many tunnels came before it.
     others: usize,
@@ -116,10 +87,10 @@ struct Wanted<'a> {
 // === impl Tunnels ===
 
 impl Tunnels {
-    pub(super) fn new(dialer: Dialer, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(dialer: Dialer, count: TunnelCount) -> Arc<Self> {
         Arc::new(Self {
             dialer,
-            counters,
+            count,
             pool: Mutex::default(),
             gate: watch::Sender::new(Gate::Hold(None)),
             lost: watch::Sender::new(None),
@@ -128,18 +99,18 @@ impl Tunnels {
     }
 
     /// Whether connections get through, and each change of it.
-    pub(super) fn gate(&self) -> watch::Receiver<Gate> {
+    pub(crate) fn gate(&self) -> watch::Receiver<Gate> {
         self.gate.subscribe()
     }
 
     /// Told each time the last tunnel ends.
-    pub(super) fn lost(&self) -> watch::Receiver<Option<Cause>> {
+    pub(crate) fn lost(&self) -> watch::Receiver<Option<Cause>> {
         self.lost.subscribe()
     }
 
     /// Lets a tunnel serve new connections. Those of an older key take no more; they
     /// end when their last channel does.
-    pub(super) fn install(self: &Arc<Self>, tunnel: Tunnel) {
+    pub(crate) fn install(self: &Arc<Self>, tunnel: Tunnel) {
         {
             let mut pool = self.pool();
             pool.tunnels
@@ -152,7 +123,7 @@ impl Tunnels {
 
     /// Asks every tunnel for a sign of life, in the background, and cuts those that give
     /// none. For when the line may be dead: keepalive would find it later.
-    pub(super) fn probe(&self) {
+    pub(crate) fn probe(&self) {
         let tunnels: Vec<_> = {
             let pool = self.pool();
             pool.tunnels
@@ -166,7 +137,7 @@ impl Tunnels {
     }
 
     /// Tells connections to wait, or not to. Without effect on those that have a channel.
-    pub(super) fn shut(&self, gate: Gate) {
+    pub(crate) fn shut(&self, gate: Gate) {
         self.gate.send_replace(gate);
     }
 
@@ -175,7 +146,7 @@ impl Tunnels {
     /// # Errors
     /// The cause, where no tunnel is up or the bastion refuses the channel. Dropping the
     /// future abandons the channel.
-    pub(super) async fn channel(
+    pub(crate) async fn channel(
         self: &Arc<Self>,
         server: &HostPort,
     ) -> Result<ChannelStream, Cause> {
@@ -199,7 +170,7 @@ impl Tunnels {
     }
 
     /// Ends tunnels that nobody has used for [`SPARE_FOR`], but one. To be called now and then.
-    pub(super) fn prune(&self) {
+    pub(crate) fn prune(&self) {
         let mut pool = self.pool();
         let mut spare = 0;
         pool.tunnels.retain_mut(|member| {
@@ -211,13 +182,13 @@ impl Tunnels {
     }
 
     /// Lets go of all tunnels; connections keep those that they are on.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.stop.cancel();
         self.pool().tunnels.clear();
     }
 
     /// A tunnel for one connection alone; `None` where there can be none now.
-    async fn dial_own(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Reserved> {
+    async fn dial_own(self: &Arc<Self>, wanted: PendingDial<'_>) -> Option<Reserved> {
         let mut gate = self.gate.subscribe();
         let dialled = tokio::select! {
             dialled = self.dialer.dial(wanted.others) => dialled,
@@ -248,7 +219,7 @@ impl Tunnels {
             .tunnels
             .iter_mut()
             .filter(|member| member.tunnel.channels() == 0 && !member.tunnel.is_closed())
-            .min_by_key(|member| rank(member.tunnel.generation(), member.tunnel.halvings()));
+            .min_by_key(|member| rank(member.tunnel.generation(), member.tunnel.shift()));
         if let Some(member) = idle {
             member.idle.end();
             return Choice::Use(member.tunnel.reserve());
@@ -262,14 +233,14 @@ impl Tunnels {
         if alive.is_empty() {
             return Choice::Nothing;
         }
-        let in_use: Vec<_> = alive.iter().map(|tunnel| Company::of(tunnel)).collect();
+        let in_use: Vec<_> = alive.iter().map(|tunnel| TunnelLoad::of(tunnel)).collect();
         let others = pool.count();
         let may_grow = !pool.is_full() && others < MAX_TUNNELS;
         if let Some(place) = shared(&in_use, may_grow) {
             return Choice::Use(alive[place].reserve());
         }
         pool.wanted += 1;
-        Choice::DialOwn(Wanted {
+        Choice::DialOwn(PendingDial {
             tunnels: self,
             others,
         })
@@ -317,7 +288,7 @@ impl Tunnels {
             idle: Idle::default(),
         });
         let this = Arc::clone(self);
-        let counting = self.counters.tunnel();
+        let counting = self.count.add();
         tokio::spawn(async move {
             let _counting = counting;
             // Watches without keeping the tunnel alive.
@@ -366,34 +337,6 @@ impl Tunnels {
     }
 }
 
-/// Which idle tunnel comes first: the newest key's, and of those the one that may fill most of the
-/// line. Of downloads at once the one with the least would last longest, with the line to itself.
-fn rank(key: Generation, halvings: u32) -> impl Ord {
-    (Reverse(key), halvings)
-}
-
-/// Which tunnel a connection shares, of those in use from the oldest to the newest; `None` where
-/// there can be one of its own. That is worth its handshake: what will be sent on the others is
-/// not known, and behind a bulk transfer each answer would wait, for as long as both last.
-fn shared(in_use: &[Company], may_grow: bool) -> Option<usize> {
-    if may_grow {
-        return None;
-    }
-    // Of those that are alike the newest: its window is smaller, and what several are sent at once
-    // piles up less.
-    let quietest = |rank: fn(usize) -> usize| {
-        (0..in_use.len()).rev().min_by_key(|place| {
-            let company = &in_use[*place];
-            (company.is_jammed, company.is_busy, rank(company.channels))
-        })
-    };
-    let least = quietest(|channels| channels)?;
-    if LONG.contains(&in_use[least].round_trip) {
-        return quietest(|channels| usize::MAX - channels);
-    }
-    Some(least)
-}
-
 /// Opens a channel; where that takes long, asks whether the line is alive.
 async fn open(reserved: Reserved, server: &HostPort) -> Result<ChannelStream, Cause> {
     let tunnel = reserved.tunnel().clone();
@@ -405,8 +348,8 @@ async fn open(reserved: Reserved, server: &HostPort) -> Result<ChannelStream, Ca
     }
     // Alive means that it is the database which takes its time.
     match probe(&tunnel).await {
-        Pulse::Alive => opening.await,
-        Pulse::Silent => Err(tunnel.loss()),
+        Liveness::Alive => opening.await,
+        Liveness::Silent => Err(tunnel.loss()),
     }
 }
 
@@ -416,30 +359,17 @@ fn none_is_up() -> Cause {
     }
 }
 
-async fn probe(tunnel: &Tunnel) -> Pulse {
+async fn probe(tunnel: &Tunnel) -> Liveness {
     let pulse = tunnel.probe(PROBE_LIMIT).await;
-    if pulse == Pulse::Silent && !tunnel.is_closed() {
+    if pulse == Liveness::Silent && !tunnel.is_closed() {
         tunnel.cut("the line went silent");
     }
     pulse
 }
 
-// === impl Company ===
+// === impl PendingDial ===
 
-impl Company {
-    fn of(tunnel: &Tunnel) -> Self {
-        Self {
-            channels: tunnel.channels(),
-            is_jammed: tunnel.is_jammed(),
-            is_busy: tunnel.is_busy(),
-            round_trip: tunnel.round_trip(),
-        }
-    }
-}
-
-// === impl Wanted ===
-
-impl Drop for Wanted<'_> {
+impl Drop for PendingDial<'_> {
     fn drop(&mut self) {
         self.tunnels.pool().wanted -= 1;
     }
@@ -455,92 +385,5 @@ impl Pool {
 
     fn is_full(&self) -> bool {
         self.full_until.is_some_and(|until| until > Instant::now())
-    }
-}
-
-// === impl Idle ===
-
-impl Idle {
-    /// It is used from now on, be it only until before the next check.
-    fn end(&mut self) {
-        self.0 = None;
-    }
-
-    /// How long it has been idle, as far as checks have seen.
-    fn check(&mut self, is_idle: bool, now: Instant) -> Duration {
-        self.0 = is_idle.then(|| self.0.unwrap_or(now));
-        self.0.map_or(Duration::ZERO, |since| now - since)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn company(channels: usize, milliseconds: u64) -> Company {
-        Company {
-            channels,
-            is_jammed: false,
-            is_busy: false,
-            round_trip: Duration::from_millis(milliseconds),
-        }
-    }
-
-    #[test]
-    fn none_is_shared_before_there_can_be_no_more() {
-        for milliseconds in [1, 80, 1080] {
-            assert_eq!(shared(&[company(1, milliseconds)], true), None);
-        }
-    }
-
-    #[test]
-    fn of_idle_ones_the_newest_keys_comes_first_and_then_what_fills_most_of_the_line() {
-        let ranks = [(2, 0), (2, 1), (2, 2), (1, 0)];
-        let in_order = ranks.map(|(key, halvings)| rank(Generation(key), halvings));
-        assert!(in_order.is_sorted_by(|a, b| a < b));
-    }
-
-    #[test]
-    fn near_by_the_least_is_shared_and_on_a_long_line_the_most() {
-        let near = |channels| company(channels, 1);
-        assert_eq!(shared(&[near(2), near(1), near(3)], false), Some(1));
-        assert_eq!(shared(&[near(1), near(1)], false), Some(1));
-        let far = |channels| company(channels, 80);
-        assert_eq!(shared(&[far(1), far(3), far(2)], false), Some(1));
-        // Those that lose packets.
-        let lossy = |channels| company(channels, 1080);
-        assert_eq!(shared(&[lossy(2), lossy(1)], false), Some(1));
-        assert_eq!(shared(&[], false), None);
-    }
-
-    #[test]
-    fn nobody_joins_a_bulk_transfer_or_a_jam_who_need_not() {
-        let busy = Company {
-            is_busy: true,
-            ..company(1, 80)
-        };
-        let jammed = Company {
-            is_jammed: true,
-            ..company(1, 80)
-        };
-        assert_eq!(shared(&[busy, company(3, 80), jammed], false), Some(1));
-        assert_eq!(shared(&[jammed, busy], false), Some(1));
-    }
-
-    #[test]
-    fn idle_counts_from_the_first_check_since_it_was_used() {
-        let mut idle = Idle::default();
-        let began = Instant::now();
-        let at = |seconds| began + Duration::from_secs(seconds);
-        let check = |idle: &mut Idle, is_idle, seconds| idle.check(is_idle, at(seconds)).as_secs();
-        assert_eq!(check(&mut idle, true, 10), 0);
-        assert_eq!(check(&mut idle, true, 40), 30);
-        assert_eq!(check(&mut idle, false, 70), 0);
-        assert_eq!(check(&mut idle, true, 100), 0);
-        assert_eq!(check(&mut idle, true, 400), 300);
-        // Between two checks.
-        idle.end();
-        assert_eq!(check(&mut idle, true, 430), 0);
-        assert_eq!(check(&mut idle, true, 460), 30);
     }
 }

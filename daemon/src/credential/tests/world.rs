@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::read_only;
 use crate::{
-    credential::{Broker, BrokerSettings, Place, RotationInterval, TokenSources},
+    credential::{Broker, BrokerSettings, RotationInterval, TokenSource, TokenSources},
     model::{Cause, Generation, Resolved, Target},
     provider::testing::{Reply, Request, Server, limits},
 };
@@ -71,7 +71,7 @@ impl World {
         let server = Server::start(move |request| reply(Arc::clone(&for_server), request)).await;
         let dir = tempfile::tempdir().unwrap();
         let netrc = dir.path().join("netrc");
-        let tokens = TokenSources::from_places(vec![Place::Netrc {
+        let tokens = TokenSources::from_places(vec![TokenSource::Netrc {
             file: netrc.clone(),
             machine: "127.0.0.1".into(),
         }]);

@@ -12,13 +12,13 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::{
-    flight::{Flight, locked},
-    token::{Reading, Stamp, Token, TokenSources},
+use super::{FileFingerprint, LookupResult, Token, TokenSources};
+use crate::{
+    credential::single_flight::{SingleFlight, locked},
+    model::Cause,
 };
-use crate::model::Cause;
 
-/// How often [`TokenKeeper::follow`] looks at the files.
+/// How often [`TokenCache::follow`] looks at the files.
 const LOOK: Duration = Duration::from_secs(3);
 /// The same while the token is a good one: whoever uses it looks at the files first.
 const SELDOM: Duration = Duration::from_secs(30);
@@ -26,9 +26,9 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// may have been unlocked.
 const KEYCHAIN_TURN: u32 = 10;
 
-pub(super) struct TokenKeeper {
+pub(in crate::credential) struct TokenCache {
     state: Mutex<State>,
-    flight: Flight<Arc<Token>>,
+    flight: SingleFlight<Arc<Token>>,
     tracker: TaskTracker,
     changed: watch::Sender<u64>,
     /// Told when the token is no longer a good one.
@@ -44,29 +44,29 @@ struct State {
 
 struct Read {
     token: Option<Arc<Token>>,
-    stamp: Stamp,
-    worth: Worth,
+    stamp: FileFingerprint,
+    worth: Freshness,
 }
 
 /// Whether what was read will do for the next who asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Worth {
+enum Freshness {
     Good,
     /// Refused, or the user says that it changed: read again first.
     Doubtful,
 }
 
-// === impl TokenKeeper ===
+// === impl TokenCache ===
 
-impl TokenKeeper {
-    pub(super) fn new(sources: TokenSources) -> Arc<Self> {
+impl TokenCache {
+    pub(in crate::credential) fn new(sources: TokenSources) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 sources: Arc::new(sources),
                 last: None,
                 told: Vec::new(),
             }),
-            flight: Flight::default(),
+            flight: SingleFlight::default(),
             tracker: TaskTracker::new(),
             changed: watch::Sender::new(0),
             doubt: Notify::new(),
@@ -78,7 +78,7 @@ impl TokenKeeper {
     /// # Errors
     /// [`Cause::NotLoggedIn`] where no place has one, [`Cause::NoUsableToken`] where one of
     /// them can't be read.
-    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
+    pub(in crate::credential) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
         let sources = self.sources();
         let stamp = sources.stamp().await;
         if let Some(token) = self.good(&stamp) {
@@ -94,18 +94,18 @@ impl TokenKeeper {
     }
 
     /// The Heroku API refused `token`: what is read next may be another.
-    pub(super) fn refused(&self, token: &Token) {
+    pub(in crate::credential) fn refused(&self, token: &Token) {
         if let Some(last) = &mut locked(&self.state).last
             && last.token.as_ref().is_some_and(|last| same(last, token))
         {
-            last.worth = Worth::Doubtful;
+            last.worth = Freshness::Doubtful;
             self.doubt.notify_one();
         }
     }
 
     /// Replaces the places and reads them again; who waits for another token is told in any
     /// case, since the user has a reason to ask for this.
-    pub(super) async fn reload(
+    pub(in crate::credential) async fn reload(
         self: &Arc<Self>,
         sources: TokenSources,
     ) -> Result<Arc<Token>, Cause> {
@@ -114,14 +114,14 @@ impl TokenKeeper {
             state.sources = Arc::new(sources);
             state.told.clear();
             if let Some(last) = &mut state.last {
-                last.worth = Worth::Doubtful;
+                last.worth = Freshness::Doubtful;
             }
         }
         // A reading under way began with the places of before.
         if let Some(before) = self.flight.under_way() {
             let _ = before.await;
             if let Some(last) = &mut locked(&self.state).last {
-                last.worth = Worth::Doubtful;
+                last.worth = Freshness::Doubtful;
             }
         }
         let before = *self.changed.borrow();
@@ -134,25 +134,25 @@ impl TokenKeeper {
         token
     }
 
-    /// Reads the same places again, as [`TokenKeeper::reload`] does.
-    pub(super) async fn look_again(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
+    /// Reads the same places again, as [`TokenCache::reload`] does.
+    pub(in crate::credential) async fn look_again(self: &Arc<Self>) -> Result<Arc<Token>, Cause> {
         let sources = self.sources();
         self.reload((*sources).clone()).await
     }
 
     /// Grows with each token that differs from the one before.
-    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+    pub(in crate::credential) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
     /// Where the token of the moment was found, or why there is none; `None` while nobody has
     /// asked for one. Asks nobody itself.
-    pub(super) fn known(&self) -> Option<Result<String, Cause>> {
+    pub(in crate::credential) fn known(&self) -> Option<Result<String, Cause>> {
         let state = locked(&self.state);
         let last = state.last.as_ref()?;
         Some(match (&last.token, last.worth) {
-            (Some(token), Worth::Good) => Ok(token.source.clone()),
-            (Some(token), Worth::Doubtful) => Err(Cause::TokenRefused {
+            (Some(token), Freshness::Good) => Ok(token.source.clone()),
+            (Some(token), Freshness::Doubtful) => Err(Cause::TokenRefused {
                 source: token.source.clone(),
             }),
             (None, _) => Err(no_token(&state.told)),
@@ -160,12 +160,12 @@ impl TokenKeeper {
     }
 
     /// What every place holds.
-    pub(super) async fn survey(&self) -> Vec<Reading> {
+    pub(in crate::credential) async fn survey(&self) -> Vec<LookupResult> {
         self.sources().survey().await
     }
 
     /// Reads again whenever a file among the places changes. Ends when it is dropped.
-    pub(super) async fn follow(self: &Arc<Self>) -> Infallible {
+    pub(in crate::credential) async fn follow(self: &Arc<Self>) -> Infallible {
         let mut turn = 0;
         loop {
             let pause = if self.is_content() { SELDOM } else { LOOK };
@@ -194,17 +194,17 @@ impl TokenKeeper {
     fn is_content(&self) -> bool {
         let state = locked(&self.state);
         let last = state.last.as_ref();
-        last.is_some_and(|last| last.worth == Worth::Good && last.token.is_some())
+        last.is_some_and(|last| last.worth == Freshness::Good && last.token.is_some())
     }
 
     fn sources(&self) -> Arc<TokenSources> {
         Arc::clone(&locked(&self.state).sources)
     }
 
-    fn good(&self, stamp: &Stamp) -> Option<Arc<Token>> {
+    fn good(&self, stamp: &FileFingerprint) -> Option<Arc<Token>> {
         let state = locked(&self.state);
         let last = state.last.as_ref()?;
-        (last.worth == Worth::Good && last.stamp == *stamp)
+        (last.worth == Freshness::Good && last.stamp == *stamp)
             .then(|| last.token.clone())
             .flatten()
     }
@@ -212,7 +212,7 @@ impl TokenKeeper {
     async fn read(
         self: Arc<Self>,
         sources: Arc<TokenSources>,
-        stamp: Stamp,
+        stamp: FileFingerprint,
     ) -> Result<Arc<Token>, Cause> {
         let readings = sources.read().await;
         let problems: Vec<_> = readings.iter().filter_map(|r| r.problem.clone()).collect();
@@ -233,7 +233,7 @@ impl TokenKeeper {
             state.last = Some(Read {
                 token: token.clone(),
                 stamp,
-                worth: Worth::Good,
+                worth: Freshness::Good,
             });
             differs
         };
@@ -262,7 +262,7 @@ fn no_token(problems: &[String]) -> Cause {
 }
 
 /// Whether two tokens are the same, wherever they were found.
-pub(super) fn same(one: &Token, other: &Token) -> bool {
+pub(in crate::credential) fn same(one: &Token, other: &Token) -> bool {
     one.value.expose_secret() == other.value.expose_secret()
 }
 
@@ -271,16 +271,16 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use super::*;
-    use crate::credential::token::Place;
+    use crate::credential::token::TokenSource;
 
-    fn keeper(file: PathBuf) -> Arc<TokenKeeper> {
-        TokenKeeper::new(TokenSources::from_places(vec![Place::Netrc {
+    fn keeper(file: PathBuf) -> Arc<TokenCache> {
+        TokenCache::new(TokenSources::from_places(vec![TokenSource::Netrc {
             file,
             machine: "h".into(),
         }]))
     }
 
-    async fn value(keeper: &Arc<TokenKeeper>) -> Option<String> {
+    async fn value(keeper: &Arc<TokenCache>) -> Option<String> {
         let token = keeper.current().await.ok()?;
         Some(token.value.expose_secret().to_owned())
     }
@@ -352,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_in_a_place_is_told_where_no_other_has_a_token() {
-        let keeper = TokenKeeper::new(TokenSources::from_places(vec![Place::Variable {
+        let keeper = TokenCache::new(TokenSources::from_places(vec![TokenSource::Variable {
             name: "HEROKU_API_KEY",
             value: None,
             instead: Some("HEROKU_API_TOKEN"),
@@ -367,8 +367,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("count");
         let line = format!("sh -c 'echo x >> {0}; wc -l < {0}'", file.display());
-        let sources = || TokenSources::from_places(vec![Place::Command(line.clone())]);
-        let keeper = TokenKeeper::new(sources());
+        let sources = || TokenSources::from_places(vec![TokenSource::Command(line.clone())]);
+        let keeper = TokenCache::new(sources());
         let (one, two) = tokio::join!(value(&keeper), value(&keeper));
         assert_eq!((one.as_deref(), two.as_deref()), (Some("1"), Some("1")));
         let token = keeper.current().await.unwrap();

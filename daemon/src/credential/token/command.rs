@@ -9,7 +9,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::descriptors;
+use crate::platform::descriptors;
 
 const LONGEST_OUTPUT: u64 = 64 << 10;
 /// The Heroku CLI takes a second or two, more when it updates itself first.
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// What went wrong, for a sentence that begins with `token_command`.
-pub(super) async fn run(line: &str) -> Result<SecretString, String> {
+pub(in crate::credential) async fn run(line: &str) -> Result<SecretString, String> {
     run_within(line, LIMIT).await
 }
 

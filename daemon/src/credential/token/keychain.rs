@@ -17,14 +17,14 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// What an item is found by: the attributes `service` and `account`, as `secret-tool` has
 /// them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key<'a> {
-    pub(super) service: &'a str,
-    pub(super) account: &'a str,
+pub(in crate::credential) struct Key<'a> {
+    pub(in crate::credential) service: &'a str,
+    pub(in crate::credential) account: &'a str,
 }
 
 /// What the keychain holds for a key.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::credential) struct Held {
     pub(super) secret: SecretString,
     /// When it was written last.
     pub(super) since: Option<Timestamp>,
@@ -32,7 +32,7 @@ pub(super) struct Held {
 
 /// Why the keychain doesn't help.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeychainError {
+pub(in crate::credential) enum KeychainError {
     #[error("there is no keychain: {0}")]
     Absent(String),
     #[error("the keychain is locked")]
@@ -47,7 +47,7 @@ pub(super) enum KeychainError {
 ///
 /// # Errors
 /// Why that can't be told. Dropping the future abandons the question.
-pub(super) async fn look_up(key: Key<'_>) -> Result<Option<Held>, KeychainError> {
+pub(in crate::credential) async fn look_up(key: Key<'_>) -> Result<Option<Held>, KeychainError> {
     limited(async {
         let service = connect().await?;
         let found = service.search_items(key.attributes()).await?;
@@ -73,7 +73,7 @@ pub(super) async fn look_up(key: Key<'_>) -> Result<Option<Held>, KeychainError>
 ///
 /// # Errors
 /// Why it isn't kept.
-pub(super) async fn store(
+pub(in crate::credential) async fn store(
     key: Key<'_>,
     label: &str,
     secret: &SecretString,
@@ -103,7 +103,7 @@ pub(super) async fn store(
 ///
 /// # Errors
 /// Why it may still be there.
-pub(super) async fn remove(key: Key<'_>) -> Result<(), KeychainError> {
+pub(in crate::credential) async fn remove(key: Key<'_>) -> Result<(), KeychainError> {
     limited(async {
         let service = connect().await?;
         let found = service.search_items(key.attributes()).await?;

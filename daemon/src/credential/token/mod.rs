@@ -1,7 +1,13 @@
 //! The user's Heroku token, and the order in which its places are asked for it.
 //!
 //! Reading is all that happens here; what was read is kept, and compared, by `keeper`. A new
-//! place is a variant of [`Place`] and its line in [`TokenSources::from_environment`].
+//! place is a variant of [`TokenSource`] and its line in [`TokenSources::from_environment`].
+
+pub(super) mod cache;
+mod command;
+pub(super) mod keychain;
+mod netrc;
+pub(super) mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +15,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::task::spawn_blocking;
 
-pub use super::place::Place;
 use crate::state::LoginStore;
+pub use source::TokenSource;
 
 const API_KEY: &str = "HEROKU_API_KEY";
 /// Often set by mistake for [`API_KEY`]; nothing reads it.
@@ -33,12 +39,12 @@ pub struct Token {
 /// The places, the first that has a token wins.
 #[derive(Debug, Clone, Default)]
 pub struct TokenSources {
-    places: Vec<Place>,
+    places: Vec<TokenSource>,
 }
 
 /// What a place was found to hold.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub struct LookupResult {
     /// The place, for people.
     pub place: String,
     /// The token, where it has one.
@@ -51,7 +57,7 @@ pub struct Reading {
 
 /// Tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<[i64; 6]>>);
+pub(in crate::credential) struct FileFingerprint(Vec<Option<[i64; 6]>>);
 
 /// What changes with a file; `None` where there is none.
 fn state_of(file: &Path) -> Option<[i64; 6]> {
@@ -86,29 +92,30 @@ impl TokenSources {
         let below_home = |rest: &str| home.as_ref().map(|home| home.join(rest));
         let api_key = value(API_KEY).map(|key| SecretString::from(key.trim()));
         let misnamed = api_key.is_none() && value(API_TOKEN).is_some();
-        let mut places = vec![Place::Variable {
+        let mut places = vec![TokenSource::Variable {
             name: API_KEY,
             value: api_key,
             instead: misnamed.then_some(API_TOKEN),
         }];
-        places.extend(path(CREDENTIALS_DIRECTORY).map(|dir| Place::File(dir.join(CREDENTIAL))));
-        places.push(Place::Login {
+        places
+            .extend(path(CREDENTIALS_DIRECTORY).map(|dir| TokenSource::File(dir.join(CREDENTIAL))));
+        places.push(TokenSource::Login {
             store: login,
             machine: machine.to_owned(),
         });
-        places.extend(token_command.map(Place::Command));
+        places.extend(token_command.map(TokenSource::Command));
         let netrc_alone = value(NETRC_WRITE).is_some_and(|v| v.eq_ignore_ascii_case("true"));
         if !netrc_alone {
             // oclif's data directory, which the CLI keeps its state in.
             let data = path("HEROKU_DATA_DIR")
                 .or_else(|| path("XDG_DATA_HOME").map(|data| data.join("heroku")))
                 .or_else(|| below_home(".local/share/heroku"));
-            places.extend(data.map(|data| Place::HerokuCli {
+            places.extend(data.map(|data| TokenSource::HerokuCli {
                 state: data.join("login.json"),
             }));
         }
         let netrc = path("NETRC").or_else(|| below_home(".netrc"));
-        places.extend(netrc.map(|file| Place::Netrc {
+        places.extend(netrc.map(|file| TokenSource::Netrc {
             file,
             machine: machine.to_owned(),
         }));
@@ -116,13 +123,13 @@ impl TokenSources {
     }
 
     /// These places and no others.
-    pub fn from_places(places: Vec<Place>) -> Self {
+    pub fn from_places(places: Vec<TokenSource>) -> Self {
         Self { places }
     }
 
     /// Asks one place after the other until one has a token; the last reading is the
     /// winner's.
-    pub(super) async fn read(&self) -> Vec<Reading> {
+    pub(in crate::credential) async fn read(&self) -> Vec<LookupResult> {
         let mut readings = Vec::new();
         for place in &self.places {
             let reading = place.read().await;
@@ -136,7 +143,7 @@ impl TokenSources {
     }
 
     /// Asks every place, so that those in a winner's shadow are seen too.
-    pub async fn survey(&self) -> Vec<Reading> {
+    pub async fn survey(&self) -> Vec<LookupResult> {
         let mut readings = Vec::new();
         for place in &self.places {
             readings.push(place.read().await);
@@ -145,7 +152,7 @@ impl TokenSources {
     }
 
     /// Whether a keychain among the places has a token now.
-    pub(super) async fn keychain_has_one(&self) -> bool {
+    pub(in crate::credential) async fn keychain_has_one(&self) -> bool {
         for place in self.places.iter().filter(|place| place.is_keychain()) {
             if place.read().await.token.is_some() {
                 return true;
@@ -155,12 +162,12 @@ impl TokenSources {
     }
 
     /// The state that the files among the places are in now.
-    pub(super) async fn stamp(&self) -> Stamp {
-        let files = self.places.iter().filter_map(Place::file);
+    pub(in crate::credential) async fn stamp(&self) -> FileFingerprint {
+        let files = self.places.iter().filter_map(TokenSource::file);
         let files: Vec<_> = files.map(Path::to_owned).collect();
         // In one go: each would wake a thread, and be waited for by another.
         let looking = spawn_blocking(move || files.iter().map(|file| state_of(file)).collect());
-        Stamp(looking.await.unwrap_or_default())
+        FileFingerprint(looking.await.unwrap_or_default())
     }
 }
 
@@ -175,7 +182,7 @@ mod tests {
 
     const MACHINE: &str = "api.heroku.com";
 
-    fn value(reading: &Reading) -> Option<&str> {
+    fn value(reading: &LookupResult) -> Option<&str> {
         reading.token.as_ref().map(|t| t.value.expose_secret())
     }
 
@@ -183,7 +190,7 @@ mod tests {
     async fn netrc_files_and_their_rights() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("netrc");
-        let place = Place::Netrc {
+        let place = TokenSource::Netrc {
             file: file.clone(),
             machine: MACHINE.into(),
         };
@@ -201,7 +208,7 @@ mod tests {
         fs::write(&file, "machine api.heroku.com login x\n").unwrap();
         assert!(place.read().await.problem.unwrap().contains("no password"));
 
-        let dir_place = Place::Netrc {
+        let dir_place = TokenSource::Netrc {
             file: dir.path().into(),
             machine: MACHINE.into(),
         };
@@ -211,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_may_print_what_is_no_token() {
         for line in ["echo two words", "printf 'a\\nb'"] {
-            let reading = Place::Command(line.into()).read().await;
+            let reading = TokenSource::Command(line.into()).read().await;
             assert!(reading.token.is_none());
             assert!(reading.problem.unwrap().contains("no token"), "{line}");
         }
@@ -297,7 +304,7 @@ mod tests {
                 MACHINE,
             );
             sources.places.into_iter().find_map(|place| match place {
-                Place::HerokuCli { state } => Some(state.display().to_string()),
+                TokenSource::HerokuCli { state } => Some(state.display().to_string()),
                 _ => None,
             })
         };
@@ -325,7 +332,7 @@ mod tests {
             keeping: Keeping::InFile("HRKU-1".into()),
         };
         store.write(login).await.unwrap();
-        let place = Place::Login {
+        let place = TokenSource::Login {
             store,
             machine: MACHINE.into(),
         };
@@ -336,7 +343,7 @@ mod tests {
 
     #[test]
     fn no_debug_output_shows_a_token() {
-        let place = Place::Variable {
+        let place = TokenSource::Variable {
             name: API_KEY,
             value: Some(SecretString::from("hunter2")),
             instead: None,

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 /// What a netrc file says of a machine.
 #[derive(Debug)]
-pub(super) enum Lookup {
+pub(in crate::credential) enum Lookup {
     /// It has a password.
     Found(SecretString),
     /// It is there, but without a password.
@@ -19,7 +19,7 @@ pub(super) enum Lookup {
 }
 
 /// Looks `machine` up; of several entries the first with a password holds.
-pub(super) fn look_up(text: &str, machine: &str) -> Lookup {
+pub(in crate::credential) fn look_up(text: &str, machine: &str) -> Lookup {
     let mut words = Words { rest: text };
     let mut ours = false;
     let mut seen = false;

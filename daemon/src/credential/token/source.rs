@@ -10,23 +10,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
+    LookupResult, Token, command,
     keychain::{self, Key},
     netrc::{self, Lookup},
-    token::{Reading, Token},
-    token_command,
 };
 use crate::state::{Keeping, LoginStore};
 
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// The attribute `service` of our own item in the keychain; its account is the machine.
-pub(super) const OWN_SERVICE: &str = "borealis-tunnels";
+pub(in crate::credential) const OWN_SERVICE: &str = "borealis-tunnels";
 /// The attribute `service` of the Heroku CLI's item; its account is the e-mail address.
 const CLI_SERVICE: &str = "heroku-cli";
 
 /// A place where a token may be.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum TokenSource {
     /// A value of the daemon's environment.
     Variable {
         /// The variable.
@@ -76,11 +75,11 @@ struct CliLogin {
     account: String,
 }
 
-// === impl Place ===
+// === impl TokenSource ===
 
-impl Place {
+impl TokenSource {
     /// The file whose change may be a change of the token.
-    pub(super) fn file(&self) -> Option<&Path> {
+    pub(in crate::credential) fn file(&self) -> Option<&Path> {
         match self {
             Self::File(file) | Self::Netrc { file, .. } | Self::HerokuCli { state: file } => {
                 Some(file)
@@ -91,12 +90,12 @@ impl Place {
     }
 
     /// Whether its token may come and go without a trace on the disk, at no cost to look.
-    pub(super) fn is_keychain(&self) -> bool {
+    pub(in crate::credential) fn is_keychain(&self) -> bool {
         matches!(self, Self::Login { .. } | Self::HerokuCli { .. })
     }
 
     /// Looks what is there now. Takes up to 30 s for a command, 5 s for a keychain.
-    pub(super) async fn read(&self) -> Reading {
+    pub(in crate::credential) async fn read(&self) -> LookupResult {
         let Found {
             token,
             since,
@@ -107,7 +106,7 @@ impl Place {
             .as_ref()
             .is_some_and(|token| !is_token(token.expose_secret()));
         if nonsense {
-            return Reading {
+            return LookupResult {
                 token: None,
                 since: None,
                 problem: Some(format!(
@@ -116,7 +115,7 @@ impl Place {
                 place,
             };
         }
-        Reading {
+        LookupResult {
             token: token.map(|value| Token {
                 value,
                 source: place.clone(),
@@ -141,7 +140,7 @@ impl Place {
                 self.told(found.map(Option::unwrap_or_default))
             }
             Self::Login { store, machine } => self.told(read_login(store, machine).await),
-            Self::Command(line) => self.told(token_command::run(line).await.map(Found::of)),
+            Self::Command(line) => self.told(command::run(line).await.map(Found::of)),
             Self::HerokuCli { state } => self.told(read_cli(state).await),
             Self::Netrc { file, machine } => self.told(read_netrc(file, machine).await),
         }
@@ -163,7 +162,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable { name, .. } => f.write_str(name),
@@ -187,7 +186,7 @@ impl Found {
 }
 
 /// Whether it can be sent as it stands: visible ASCII, at least one character.
-pub(super) fn is_token(value: &str) -> bool {
+pub(in crate::credential) fn is_token(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic())
 }
 

@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::LoginError;
-use crate::postgres::{ALPN, MaybeTls, Rewound, Stream, certificate, startup, wire};
+use crate::postgres::{ALPN, MaybeTls, PrefixedIo, Stream, certificate, startup, wire};
 
 /// What is asked of the connection to the database, inside the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl UpstreamTls {
         let name = ServerName::try_from(host.to_owned())
             .unwrap_or_else(|_| ServerName::from(Ipv4Addr::LOCALHOST));
         let stream = connector
-            .connect(name, Rewound::new(bytes::Bytes::new(), channel))
+            .connect(name, PrefixedIo::new(bytes::Bytes::new(), channel))
             .await
             .map_err(|error| match error.downcast::<Error>() {
                 Ok(error) => LoginError::Tls(error.to_string()),

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{Cause, SessionName},
     postgres::{
-        MaybeTls, Rewound, StartupParameters, Stream, refusal,
+        MaybeTls, PrefixedIo, StartupParameters, Stream, refusal,
         wire::{self, Message},
     },
 };
@@ -171,9 +171,9 @@ impl<S: Stream> Authenticated<S> {
     ///
     /// # Errors
     /// When the client's connection fails.
-    pub async fn finish(mut self, greeting: &[u8]) -> io::Result<Rewound<MaybeTls<S>>> {
+    pub async fn finish(mut self, greeting: &[u8]) -> io::Result<PrefixedIo<MaybeTls<S>>> {
         wire::send(&mut self.stream, greeting).await?;
-        Ok(Rewound::new(self.early.freeze(), self.stream))
+        Ok(PrefixedIo::new(self.early.freeze(), self.stream))
     }
 
     /// Waits until the client leaves, so that nothing more is done for it. Never ends for one

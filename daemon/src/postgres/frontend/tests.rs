@@ -15,7 +15,7 @@ use tokio_postgres::{NoTls, config::SslMode};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::postgres::{ALPN, ProtocolVersion, Rewound, certificate};
+use crate::postgres::{ALPN, PrefixedIo, ProtocolVersion, certificate};
 
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
@@ -86,7 +86,7 @@ async fn serve(
     stream: DuplexStream,
     tls: &TlsOffer,
     auth: LocalAuth<'_>,
-) -> Result<Rewound<MaybeTls<DuplexStream>>, ClientError> {
+) -> Result<PrefixedIo<MaybeTls<DuplexStream>>, ClientError> {
     let Greeting::Startup(client) = greet(stream, tls).await? else {
         panic!("no startup packet");
     };

@@ -7,7 +7,7 @@ use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::ClientError;
-use crate::postgres::{ALPN, MaybeTls, Rewound, Stream, certificate, wire};
+use crate::postgres::{ALPN, MaybeTls, PrefixedIo, Stream, certificate, wire};
 
 /// What a client that asks for TLS gets.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl LocalTls {
     async fn accept<S: Stream>(&self, first: Bytes, stream: S) -> Result<MaybeTls<S>, ClientError> {
         let stream = self
             .acceptor
-            .accept(Rewound::new(first, stream))
+            .accept(PrefixedIo::new(first, stream))
             .await
             .map_err(|error| ClientError::Tls(error.to_string()))?;
         Ok(MaybeTls::Tls(Box::new(TlsStream::Server(stream))))

@@ -9,7 +9,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// A conversation by its messages' types; ReadyForQuery's status stands for it.
 #[derive(Default)]
-struct Talk(Dialogue);
+struct Talk(ProtocolTracker);
 
 impl Talk {
     fn client(&mut self, tags: &[u8]) -> &mut Self {
@@ -31,7 +31,7 @@ impl Talk {
     }
 
     fn is_idle(&self) -> bool {
-        self.0.pause() == Pause::Idle
+        self.0.pause() == Boundary::Idle
     }
 }
 
@@ -54,7 +54,7 @@ fn a_transaction_is_no_idle_moment() {
     assert!(talk.client(b"Q").server(b"CI").is_idle());
     assert_eq!(
         talk.client(b"Q").server(b"D").0.pause(),
-        Pause::BetweenMessages
+        Boundary::BetweenMessages
     );
 }
 
@@ -97,12 +97,12 @@ fn an_error_can_be_said_between_messages_alone() {
     talk.client(b"Q");
     for piece in row[..row.len() - 1].chunks(8191) {
         talk.0.server_said(piece);
-        assert_eq!(talk.0.pause(), Pause::WithinMessage);
+        assert_eq!(talk.0.pause(), Boundary::WithinMessage);
     }
     talk.0.server_said(&row[row.len() - 1..]);
-    assert_eq!(talk.0.pause(), Pause::BetweenMessages);
+    assert_eq!(talk.0.pause(), Boundary::BetweenMessages);
     talk.0.server_said(b"D\0\0");
-    assert_eq!(talk.0.pause(), Pause::WithinMessage);
+    assert_eq!(talk.0.pause(), Boundary::WithinMessage);
 }
 
 #[test]
@@ -116,14 +116,14 @@ fn half_a_message_of_the_client_is_something_asked() {
 fn what_is_no_protocol_is_never_at_a_pause() {
     let mut talk = Talk::default();
     talk.0.server_said(b"D\0\0\0\x03");
-    assert_eq!(talk.0.pause(), Pause::WithinMessage);
+    assert_eq!(talk.0.pause(), Boundary::WithinMessage);
     talk.0.server_said(&message(b'Z', b"I"));
-    assert_eq!(talk.0.pause(), Pause::WithinMessage);
+    assert_eq!(talk.0.pause(), Boundary::WithinMessage);
 }
 
 #[test]
 fn commands_that_change_log_ins_are_noticed() {
-    let mut dialogue = Dialogue::new();
+    let mut tracker = ProtocolTracker::new();
     for (command, changes) in [
         (&b"SELECT 1\0"[..], false),
         (b"ALTER TABLE\0", false),
@@ -133,14 +133,14 @@ fn commands_that_change_log_ins_are_noticed() {
         (b"C\0", false),
     ] {
         for piece in message(b'C', command).chunks(3) {
-            dialogue.server_said(piece);
+            tracker.server_said(piece);
         }
         // They hold once the transaction has ended, and no sooner.
-        dialogue.server_said(&message(b'Z', b"T"));
-        assert!(!dialogue.take_changed_log_ins(), "{command:?}");
-        dialogue.server_said(&message(b'Z', b"I"));
-        assert_eq!(dialogue.take_changed_log_ins(), changes, "{command:?}");
-        assert!(!dialogue.take_changed_log_ins(), "once");
+        tracker.server_said(&message(b'Z', b"T"));
+        assert!(!tracker.take_changed_log_ins(), "{command:?}");
+        tracker.server_said(&message(b'Z', b"I"));
+        assert_eq!(tracker.take_changed_log_ins(), changes, "{command:?}");
+        assert!(!tracker.take_changed_log_ins(), "once");
     }
 }
 
@@ -173,14 +173,14 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(pieces in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..30)) {
-        let mut dialogue = Dialogue::new();
+        let mut tracker = ProtocolTracker::new();
         for (from_client, bytes) in pieces {
             if from_client {
-                dialogue.client_said(&bytes);
+                tracker.client_said(&bytes);
             } else {
-                dialogue.server_said(&bytes);
+                tracker.server_said(&bytes);
             }
-            let _ = dialogue.pause();
+            let _ = tracker.pause();
         }
     }
 }

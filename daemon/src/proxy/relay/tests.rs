@@ -9,16 +9,16 @@ const READY: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 const IN_TRANSACTION: &[u8] = b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T";
 const GOODBYE: &[u8] = b"E\0\0\0\x0fSFATAL\0..\0\0";
 
-/// A splice with its far ends.
+/// A relay with its far ends.
 struct Ends {
     client: DuplexStream,
     database: DuplexStream,
 }
 
-/// Runs `splicing` on a splice while `talking` is at its far ends.
+/// Runs `splicing` on a relay while `talking` is at its far ends.
 async fn with<T, S, F>(
-    dialogue: Option<Dialogue>,
-    splicing: impl AsyncFnOnce(Splice<'_, DuplexStream, DuplexStream>) -> S,
+    tracker: Option<ProtocolTracker>,
+    splicing: impl AsyncFnOnce(Relay<'_, DuplexStream, DuplexStream>) -> S,
     talking: impl FnOnce(Ends) -> F,
 ) -> (S, T)
 where
@@ -27,12 +27,12 @@ where
     let (client, mut near_client) = duplex(1024);
     let (near_database, database) = duplex(1024);
     let counters = Counters::default();
-    let witness = Witness {
+    let observer = RelayObserver {
         counters: &counters,
         on_changed_log_ins: &|| {},
     };
-    let splice = Splice::new(&mut near_client, near_database, dialogue, witness);
-    tokio::join!(splicing(splice), talking(Ends { client, database }))
+    let relay = Relay::new(&mut near_client, near_database, tracker, observer);
+    tokio::join!(splicing(relay), talking(Ends { client, database }))
 }
 
 async fn read(stream: &mut DuplexStream, length: usize) -> Vec<u8> {
@@ -52,9 +52,9 @@ async fn bytes_pass_both_ways_and_the_client_ends_it() {
     let big: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let (stopped, ()) = with(
         None,
-        async |mut splice| {
-            let stopped = splice.run().await;
-            splice.close().await;
+        async |mut relay| {
+            let stopped = relay.run().await;
+            relay.close().await;
             stopped
         },
         async |Ends { client, database }| {
@@ -83,10 +83,10 @@ async fn bytes_pass_both_ways_and_the_client_ends_it() {
 #[tokio::test]
 async fn what_the_database_said_last_is_passed_on_before_its_end() {
     let (stopped, heard) = with(
-        Some(Dialogue::new()),
-        async |mut splice| {
-            let stopped = splice.run().await;
-            splice.close().await;
+        Some(ProtocolTracker::new()),
+        async |mut relay| {
+            let stopped = relay.run().await;
+            relay.close().await;
             stopped
         },
         async |Ends {
@@ -106,10 +106,10 @@ async fn what_the_database_said_last_is_passed_on_before_its_end() {
 #[tokio::test]
 async fn an_idle_connection_is_told_and_the_database_too() {
     let ((), (client, database)) = with(
-        Some(Dialogue::new()),
-        async |mut splice| {
-            assert!(matches!(splice.run_until_idle().await, Stopped::Idle));
-            splice.tell(GOODBYE).await;
+        Some(ProtocolTracker::new()),
+        async |mut relay| {
+            assert!(matches!(relay.run_until_idle().await, Stopped::Idle));
+            relay.close_with_error(GOODBYE).await;
         },
         async |Ends { client, database }| tokio::join!(rest(client), rest(database)),
     )
@@ -121,13 +121,13 @@ async fn an_idle_connection_is_told_and_the_database_too() {
 #[tokio::test]
 async fn a_transaction_ends_before_its_connection_does() {
     let ((), heard) = with(
-        Some(Dialogue::new()),
-        async |mut splice| {
+        Some(ProtocolTracker::new()),
+        async |mut relay| {
             // Something is asked already when the end is near.
-            let first = timeout(Duration::from_millis(50), splice.run()).await;
+            let first = timeout(Duration::from_millis(50), relay.run()).await;
             assert!(first.is_err());
-            assert!(matches!(splice.run_until_idle().await, Stopped::Idle));
-            splice.tell(GOODBYE).await;
+            assert!(matches!(relay.run_until_idle().await, Stopped::Idle));
+            relay.close_with_error(GOODBYE).await;
         },
         async |Ends {
                    mut client,
@@ -152,10 +152,10 @@ async fn a_transaction_ends_before_its_connection_does() {
 async fn within_a_message_nothing_is_said() {
     for (sent, told) in [(&b"D\0\0\0\x08ab"[..], false), (b"D\0\0\0\x08abcd", true)] {
         let ((), heard) = with(
-            Some(Dialogue::new()),
-            async |mut splice| {
-                splice.run().await;
-                splice.tell(GOODBYE).await;
+            Some(ProtocolTracker::new()),
+            async |mut relay| {
+                relay.run().await;
+                relay.close_with_error(GOODBYE).await;
             },
             async |Ends {
                        client,
@@ -179,10 +179,10 @@ async fn within_a_message_nothing_is_said() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_not_waited_for() {
     let ((), ()) = with(
-        Some(Dialogue::new()),
-        async |mut splice| {
-            let _ = timeout(Duration::from_secs(1), splice.run()).await;
-            splice.tell(GOODBYE).await;
+        Some(ProtocolTracker::new()),
+        async |mut relay| {
+            let _ = timeout(Duration::from_secs(1), relay.run()).await;
+            relay.close_with_error(GOODBYE).await;
         },
         async |Ends {
                    client,

@@ -1,5 +1,5 @@
 //! Serves a client with a connection that was kept ready, and with a new one where that
-//! turns out to have ended. Proving which is [`handover`](super::handover)'s.
+//! turns out to have ended. Proving which is [`liveness_check`](super::liveness_check)'s.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,20 +7,24 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    connection::Gateway,
-    handover::{Handover, changed_parameters, hand_over},
-    tunnels::Gate,
-    upstream::{Reached, Refused},
-    warm,
+    liveness_check::{Liveness, changed_parameters, check_liveness},
+    pool,
 };
-use crate::postgres::{Authenticated, Dialogue, Rewound, StartupParameters, Stream, refusal};
+use crate::{
+    postgres::{Authenticated, PrefixedIo, ProtocolTracker, StartupParameters, Stream, refusal},
+    proxy::{
+        connection::Gateway,
+        upstream::{Reached, Refused},
+    },
+    tunnels::Gate,
+};
 
 /// A tunnel that was heard so recently isn't asked by itself: keepalive hears it every 5 s by
 /// default.
 const HEARD: Duration = Duration::from_secs(6);
 
 /// The connection that is ready for a client, where a log-in now would give the same.
-pub(super) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Option<Reached> {
+pub(crate) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Option<Reached> {
     if *gateway.tunnels.gate().borrow() != Gate::Open {
         return None;
     }
@@ -30,7 +34,7 @@ pub(super) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Opti
 
 /// Serves a client with a connection that was kept ready; with a new one, should the
 /// database have ended that.
-pub(super) async fn serve<S: Stream>(
+pub(crate) async fn serve<S: Stream>(
     client: Authenticated<S>,
     arriving: TaskTrackerToken,
     mut ready: Reached,
@@ -41,32 +45,32 @@ pub(super) async fn serve<S: Stream>(
     let Ok(mut client) = client.finish(&ready.greeting).await else {
         return;
     };
-    warm::prepare(gateway, startup);
+    pool::prepare(gateway, startup);
     if ready.tunnel.silent_for() >= HEARD {
         // A dead one is found out sooner than by keepalive.
         gateway.tunnels.probe();
     }
-    let mut ending = gateway.ending.follow();
+    let mut drain = gateway.drain.follow();
     let handed = tokio::select! {
-        handed = hand_over(&mut client, &mut ready.stream) => handed,
-        cause = ending.now() => {
+        handed = check_liveness(&mut client, &mut ready.stream) => handed,
+        cause = drain.now() => {
             let farewell = refusal::farewell(&cause, &gateway.name);
             return refusal::send_and_close(client, &farewell).await;
         }
     };
     match handed {
-        Ok(Handover::Alive { asked, said }) => {
+        Ok(Liveness::Alive { asked, said }) => {
             drop(arriving);
-            let dialogue = Dialogue::new();
-            let mut client = Rewound::new(asked, client);
-            let (stream, tunnel) = (Rewound::new(said, ready.stream), ready.tunnel);
+            let tracker = ProtocolTracker::new();
+            let mut client = PrefixedIo::new(asked, client);
+            let (stream, tunnel) = (PrefixedIo::new(said, ready.stream), ready.tunnel);
             gateway
-                .splice(&mut client, stream, Some(dialogue), &tunnel)
+                .relay(&mut client, stream, Some(tracker), &tunnel)
                 .await;
         }
-        Ok(Handover::Dead { asked }) => {
+        Ok(Liveness::Dead { asked }) => {
             tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
-            let client = Rewound::new(asked, client);
+            let client = PrefixedIo::new(asked, client);
             restart(client, arriving, &ready, startup, gateway).await;
         }
         Err(error) => {
@@ -83,17 +87,17 @@ async fn restart<C: Stream>(
     startup: &StartupParameters,
     gateway: &Gateway,
 ) {
-    let mut ending = gateway.ending.follow();
+    let mut drain = gateway.drain.follow();
     let reached = tokio::select! {
         reached = gateway.log_in(startup) => reached,
-        cause = ending.now() => Err(cause.into()),
+        cause = drain.now() => Err(cause.into()),
     };
     drop(arriving);
     match reached {
         Ok(reached) => {
-            let _translated = match (&before.cancel, &reached.cancel) {
+            let _guard = match (&before.cancel, &reached.cancel) {
                 (Some(given), Some(now)) => {
-                    Some(gateway.cancels.replace(given.clone(), now.clone()))
+                    Some(gateway.cancel_keys.replace(given.clone(), now.clone()))
                 }
                 _ => None,
             };
@@ -102,8 +106,8 @@ async fn restart<C: Stream>(
                 return;
             }
             let (stream, tunnel) = (reached.stream, reached.tunnel);
-            let dialogue = Some(Dialogue::new());
-            gateway.splice(&mut client, stream, dialogue, &tunnel).await;
+            let tracker = Some(ProtocolTracker::new());
+            gateway.relay(&mut client, stream, tracker, &tunnel).await;
         }
         Err(Refused::Because(cause)) => {
             gateway.tell(&cause);

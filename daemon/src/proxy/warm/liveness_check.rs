@@ -28,7 +28,7 @@ const SAID: usize = 64 * 1024;
 
 /// What came of a handover.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Handover {
+pub(crate) enum Liveness {
     /// The client's from now on.
     Alive {
         /// What the client asked meanwhile.
@@ -47,7 +47,7 @@ pub(super) enum Handover {
 ///
 /// # Errors
 /// Where the client's connection fails.
-pub(super) async fn hand_over<C, D>(client: &mut C, database: &mut D) -> io::Result<Handover>
+pub(crate) async fn check_liveness<C, D>(client: &mut C, database: &mut D) -> io::Result<Liveness>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
@@ -65,14 +65,14 @@ where
             biased;
             read = from_database.read_buf(&mut said) => {
                 let heard = match read {
-                    Ok(1..) => hear(&said, &mut looked_at),
-                    Ok(0) | Err(_) => Heard::Other,
+                    Ok(1..) => scan(&said, &mut looked_at),
+                    Ok(0) | Err(_) => Scanned::Other,
                 };
                 match heard {
-                    Heard::Nothing if said.len() < SAID => {}
-                    Heard::Ready => return Ok(alive(asked, said, looked_at)),
-                    Heard::Nothing | Heard::Other => {
-                        return Ok(Handover::Dead { asked: asked.freeze() });
+                    Scanned::Nothing if said.len() < SAID => {}
+                    Scanned::Ready => return Ok(alive(asked, said, looked_at)),
+                    Scanned::Nothing | Scanned::Other => {
+                        return Ok(Liveness::Dead { asked: asked.freeze() });
                     }
                 }
             }
@@ -88,11 +88,11 @@ where
 }
 
 /// What was said but for the proof, which stands at `looked_at`, is the client's.
-fn alive(asked: BytesMut, mut said: BytesMut, looked_at: usize) -> Handover {
+fn alive(asked: BytesMut, mut said: BytesMut, looked_at: usize) -> Liveness {
     let mut beyond = said.split_off(looked_at);
     beyond.advance(READY);
     said.unsplit(beyond);
-    Handover::Alive {
+    Liveness::Alive {
         asked: asked.freeze(),
         said: said.freeze(),
     }
@@ -109,7 +109,7 @@ async fn push<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result
 
 /// What the database has said.
 #[derive(Debug, PartialEq, Eq)]
-enum Heard {
+enum Scanned {
     /// That it is ready, at the place that is looked at.
     Ready,
     /// What may come at any time, or nothing whole yet.
@@ -119,21 +119,21 @@ enum Heard {
 }
 
 /// Looks at what is new, from `looked_at` on.
-fn hear(said: &[u8], looked_at: &mut usize) -> Heard {
+fn scan(said: &[u8], looked_at: &mut usize) -> Scanned {
     loop {
         let rest = said.get(*looked_at..).unwrap_or_default();
         let Some(&[tag, a, b, c, d]) = rest.first_chunk::<5>() else {
-            return Heard::Nothing;
+            return Scanned::Nothing;
         };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         match tag {
-            b'Z' if length == READY - 1 && rest.len() >= READY => return Heard::Ready,
-            b'Z' if length == READY - 1 => return Heard::Nothing,
+            b'Z' if length == READY - 1 && rest.len() >= READY => return Scanned::Ready,
+            b'Z' if length == READY - 1 => return Scanned::Nothing,
             b'S' | b'N' | b'A' if (4..SAID).contains(&length) => {}
-            _ => return Heard::Other,
+            _ => return Scanned::Other,
         }
         if rest.len() < 1 + length {
-            return Heard::Nothing;
+            return Scanned::Nothing;
         }
         *looked_at += 1 + length;
     }
@@ -141,7 +141,7 @@ fn hear(said: &[u8], looked_at: &mut usize) -> Heard {
 
 /// The parameters that a new connection's greeting has and an earlier one's hasn't, as
 /// messages.
-pub(super) fn changed_parameters(before: &Bytes, now: &Bytes) -> Bytes {
+pub(crate) fn changed_parameters(before: &Bytes, now: &Bytes) -> Bytes {
     let known: Vec<Bytes> = parameters(before).collect();
     let mut changed = BytesMut::new();
     for parameter in parameters(now) {
@@ -164,27 +164,27 @@ fn parameters(greeting: &Bytes) -> impl Iterator<Item = Bytes> {
 
 /// Cancel keys that clients were given, of connections that have been replaced since.
 #[derive(Default)]
-pub(super) struct Cancels(Mutex<HashMap<CancelRequest, CancelRequest>>);
+pub(crate) struct CancelKeyMap(Mutex<HashMap<CancelRequest, CancelRequest>>);
 
 /// Keeps the translation of one key.
-pub(super) struct Translated<'a> {
-    cancels: &'a Cancels,
+pub(crate) struct CancelKeyGuard<'a> {
+    cancel_keys: &'a CancelKeyMap,
     given: CancelRequest,
 }
 
-// === impl Cancels ===
+// === impl CancelKeyMap ===
 
-impl Cancels {
+impl CancelKeyMap {
     /// Has requests with the key `given` meant for the connection with the key `now`.
-    pub(super) fn replace(&self, given: CancelRequest, now: CancelRequest) -> Translated<'_> {
+    pub(crate) fn replace(&self, given: CancelRequest, now: CancelRequest) -> CancelKeyGuard<'_> {
         self.keys().insert(given.clone(), now);
-        Translated {
-            cancels: self,
+        CancelKeyGuard {
+            cancel_keys: self,
             given,
         }
     }
 
-    pub(super) fn translate(&self, request: &CancelRequest) -> CancelRequest {
+    pub(crate) fn translate(&self, request: &CancelRequest) -> CancelRequest {
         self.keys().get(request).unwrap_or(request).clone()
     }
 
@@ -193,9 +193,9 @@ impl Cancels {
     }
 }
 
-impl Drop for Translated<'_> {
+impl Drop for CancelKeyGuard<'_> {
     fn drop(&mut self) {
-        self.cancels.keys().remove(&self.given);
+        self.cancel_keys.keys().remove(&self.given);
     }
 }
 

@@ -7,7 +7,7 @@
 //! at all on it (that a setting changed, that it ends), when a client has changed settings
 //! that log-ins begin with, and after [`IDLE_LIMIT`] in any case. That the database has not
 //! ended it meanwhile is proved when it is handed over, see
-//! [`handover`](super::handover).
+//! [`liveness_check`](super::liveness_check).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,12 +20,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Counters, connection::Gateway, upstream::Reached};
 use crate::{
-    clock::{Clock, Moment},
     credential::DatabaseLease,
     model::Generation,
+    platform::clock::{BootInstant, Clock},
     postgres::StartupParameters,
+    proxy::{Counters, connection::Gateway, upstream::Reached},
 };
 
 /// How long one is kept. Settings of roles and databases that are changed elsewhere take
@@ -39,22 +39,22 @@ const FULL_FOR: Duration = Duration::from_secs(60);
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The connections that a session keeps ready.
-pub(super) struct Warm {
+pub(crate) struct WarmPool {
     limit: usize,
-    shelf: Mutex<Shelf>,
+    state: Mutex<State>,
     counters: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct State {
     /// The oldest first.
-    kept: Vec<Kept>,
+    kept: Vec<Entry>,
     next: u64,
     full_until: Option<Instant>,
     closed: bool,
 }
 
-struct Kept {
+struct Entry {
     id: u64,
     startup: StartupParameters,
     /// `None` while it is being made.
@@ -63,38 +63,38 @@ struct Kept {
 
 struct Ready {
     generation: Generation,
-    since: Moment,
+    since: BootInstant,
     /// Asks the task that holds it; dropped, that lets go.
     claim: oneshot::Sender<oneshot::Sender<Reached>>,
 }
 
-// === impl Warm ===
+// === impl WarmPool ===
 
-impl Warm {
+impl WarmPool {
     /// Keeps at most `limit`.
-    pub(super) fn new(limit: u32, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(limit: u32, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             limit: limit as usize,
-            shelf: Mutex::default(),
+            state: Mutex::default(),
             counters,
         })
     }
 
     /// The connection that is ready for these parameters, where it was logged in with this
     /// credential.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         &self,
         startup: &StartupParameters,
         generation: Generation,
     ) -> Option<Reached> {
         let ready = {
-            let mut shelf = self.shelf();
-            let place = shelf
+            let mut state = self.state();
+            let place = state
                 .kept
                 .iter()
                 .position(|kept| kept.ready.is_some() && kept.startup == *startup)?;
-            let kept = shelf.kept.remove(place);
-            self.count(&shelf);
+            let kept = state.kept.remove(place);
+            self.count(&state);
             kept.ready?
         };
         // Its own timer stands still while the machine sleeps.
@@ -107,44 +107,44 @@ impl Warm {
     }
 
     /// Lets go of all: a log-in made now would begin with other settings.
-    pub(super) fn clear(&self) {
-        let mut shelf = self.shelf();
-        shelf.kept.clear();
-        self.count(&shelf);
+    pub(crate) fn clear(&self) {
+        let mut state = self.state();
+        state.kept.clear();
+        self.count(&state);
     }
 
     /// Lets go of all, and keeps none for a while: the database has no connection left.
     /// Answers whether there were any.
-    pub(super) fn give_back(&self) -> bool {
-        let mut shelf = self.shelf();
-        shelf.full_until = Some(Instant::now() + FULL_FOR);
-        let had_any = shelf.kept.iter().any(|kept| kept.ready.is_some());
-        shelf.kept.clear();
-        self.count(&shelf);
+    pub(crate) fn give_back(&self) -> bool {
+        let mut state = self.state();
+        state.full_until = Some(Instant::now() + FULL_FOR);
+        let had_any = state.kept.iter().any(|kept| kept.ready.is_some());
+        state.kept.clear();
+        self.count(&state);
         had_any
     }
 
     /// Lets go of all, for good.
-    pub(super) fn close(&self) {
-        self.shelf().closed = true;
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
         self.clear();
     }
 
     /// A place for a connection with these parameters, where there is to be one.
     fn reserve(&self, startup: &StartupParameters) -> Option<u64> {
-        let mut shelf = self.shelf();
-        let is_full = shelf.full_until.is_some_and(|until| until > Instant::now());
-        let is_known = shelf.kept.iter().any(|kept| kept.startup == *startup);
-        if shelf.closed || is_full || is_known || self.limit == 0 || startup.is_replication() {
+        let mut state = self.state();
+        let is_full = state.full_until.is_some_and(|until| until > Instant::now());
+        let is_known = state.kept.iter().any(|kept| kept.startup == *startup);
+        if state.closed || is_full || is_known || self.limit == 0 || startup.is_replication() {
             return None;
         }
-        if shelf.kept.len() >= self.limit {
-            shelf.kept.remove(0);
-            self.count(&shelf);
+        if state.kept.len() >= self.limit {
+            state.kept.remove(0);
+            self.count(&state);
         }
-        let id = shelf.next;
-        shelf.next += 1;
-        shelf.kept.push(Kept {
+        let id = state.next;
+        state.next += 1;
+        state.kept.push(Entry {
             id,
             startup: startup.clone(),
             ready: None,
@@ -159,35 +159,35 @@ impl Warm {
         generation: Generation,
     ) -> Option<oneshot::Receiver<oneshot::Sender<Reached>>> {
         let (claim, claimed) = oneshot::channel();
-        let mut shelf = self.shelf();
-        let kept = shelf.kept.iter_mut().find(|kept| kept.id == id)?;
+        let mut state = self.state();
+        let kept = state.kept.iter_mut().find(|kept| kept.id == id)?;
         kept.ready = Some(Ready {
             generation,
             since: Clock::now(),
             claim,
         });
-        self.count(&shelf);
+        self.count(&state);
         Some(claimed)
     }
 
     fn remove(&self, id: u64) {
-        let mut shelf = self.shelf();
-        shelf.kept.retain(|kept| kept.id != id);
-        self.count(&shelf);
+        let mut state = self.state();
+        state.kept.retain(|kept| kept.id != id);
+        self.count(&state);
     }
 
-    fn count(&self, shelf: &Shelf) {
-        let ready = shelf.kept.iter().filter(|kept| kept.ready.is_some());
+    fn count(&self, state: &State) {
+        let ready = state.kept.iter().filter(|kept| kept.ready.is_some());
         self.counters.set_warm(ready.count() as u64);
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Has a connection ready for the next client that asks for the same, in the background.
-pub(super) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
+pub(crate) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
     let Some(id) = gateway.warm.reserve(startup) else {
         return;
     };
@@ -258,9 +258,9 @@ mod tests {
         StartupParameters::new([("user", "u"), ("application_name", name)]).unwrap()
     }
 
-    fn warm(limit: u32) -> (Arc<Warm>, Arc<Counters>) {
+    fn warm(limit: u32) -> (Arc<WarmPool>, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        (Warm::new(limit, Arc::clone(&counters)), counters)
+        (WarmPool::new(limit, Arc::clone(&counters)), counters)
     }
 
     #[tokio::test]

@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{Driver, ROTATION_PAUSE};
 use crate::{
-    clock::Clock,
     journal::Kind,
-    machine::Event,
     model::Cause,
-    session::{
-        attempt::{self, Found},
-        under_way::AbortOnDrop,
-        upstream::Verdict,
-    },
+    platform::clock::Clock,
+    proxy::{self, Verdict},
+    session::connect::Found,
+    session::machine::Event,
 };
 
 impl Driver {
@@ -25,9 +24,8 @@ impl Driver {
         }
         let (tunnel, lease) = (found.tunnel.clone(), Arc::clone(&found.lease));
         let upstream_tls = self.environment.upstream_tls.clone();
-        let proof =
-            tokio::spawn(async move { attempt::probe(&tunnel, &lease, &upstream_tls).await });
-        self.proof = Some(AbortOnDrop(proof));
+        let proof = tokio::spawn(async move { proxy::probe(&tunnel, &lease, &upstream_tls).await });
+        self.proof = Some(AbortOnDropHandle::new(proof));
     }
 
     /// A credential that has been taken away is renewed by whoever needs it, and a tunnel that
@@ -51,7 +49,7 @@ impl Driver {
     pub(super) fn begin_check(&mut self) {
         let gateway = Arc::clone(&self.gateway);
         let check = tokio::spawn(async move { gateway.check_credential().await });
-        self.check = Some(AbortOnDrop(check));
+        self.check = Some(AbortOnDropHandle::new(check));
     }
 
     pub(super) fn learn_verdict(&mut self, verdict: Verdict) -> Option<Event> {

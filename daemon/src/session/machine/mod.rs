@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use super::Backoff;
 use crate::{
-    clock::Moment,
-    model::{Cause, Retry},
+    model::{Backoff, Cause, Retry},
+    platform::clock::BootInstant,
 };
 
 /// What the session is, as the user sees it.
@@ -37,7 +36,7 @@ pub enum Event {
     /// The last tunnel is gone, or the database behind it doesn't let anybody in.
     WayLost(Cause),
     /// A reason not to wait any longer.
-    Nudged(Nudge),
+    Nudged(RetryTrigger),
     /// New credentials are due, or asked for.
     RotationDue,
     /// The user closes the session, or the daemon stops.
@@ -48,7 +47,7 @@ pub enum Event {
 
 /// Who says that an attempt may be worth it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nudge {
+pub enum RetryTrigger {
     /// A client has connected.
     Client,
     /// The user has asked for the session again.
@@ -61,7 +60,7 @@ pub enum Nudge {
 
 /// Which credentials an attempt asks the provider for anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renew {
+pub enum RenewalScope {
     /// None: those held will do.
     Nothing,
     /// The SSH key: the bastion refused it.
@@ -77,34 +76,34 @@ pub enum Renew {
 pub enum Action {
     /// Begin an attempt; its end comes back as an event. It takes the place of one that is
     /// under way.
-    Attempt(Renew),
+    Attempt(RenewalScope),
 }
 
 /// Decides over one session.
 #[derive(Debug, Clone)]
-pub struct Life {
+pub struct SessionStateMachine {
     phase: Phase,
-    since: Moment,
+    since: BootInstant,
     backoff: Backoff,
     last_error: Option<Cause>,
     attempting: bool,
-    attempt_began: Moment,
+    attempt_began: BootInstant,
     /// What the attempt under way, or the last one, asks for anew.
-    renewing: Renew,
+    renewing: RenewalScope,
     /// A rotation that arrived during an attempt.
     rotation_pending: bool,
     /// A new lease was tried already for the refusal at hand.
     renewed: bool,
-    retry_at: Option<Moment>,
+    retry_at: Option<BootInstant>,
     /// When the network last changed, or the machine woke up.
-    network_changed: Option<Moment>,
-    last_attempt_ended: Moment,
+    network_changed: Option<BootInstant>,
+    last_attempt_ended: BootInstant,
     was_up: bool,
 }
 
-// === impl Life ===
+// === impl SessionStateMachine ===
 
-impl Life {
+impl SessionStateMachine {
     /// A tunnel that lived this long was no flapper: the next loss starts with short waits.
     pub const STABLE_AFTER: Duration = Duration::from_secs(30);
     /// Wait after a refusal that the provider needs minutes to lift (403, 422, 423).
@@ -123,7 +122,7 @@ impl Life {
     pub const SLOW_CLIENT_PAUSE: Duration = Duration::from_secs(10);
 
     /// A session that begins now, with its first action.
-    pub fn begin(now: Moment) -> (Self, Action) {
+    pub fn begin(now: BootInstant) -> (Self, Action) {
         let life = Self {
             phase: Phase::Opening,
             since: now,
@@ -131,7 +130,7 @@ impl Life {
             last_error: None,
             attempting: true,
             attempt_began: now,
-            renewing: Renew::Nothing,
+            renewing: RenewalScope::Nothing,
             rotation_pending: false,
             renewed: false,
             retry_at: None,
@@ -139,11 +138,11 @@ impl Life {
             last_attempt_ended: now,
             was_up: false,
         };
-        (life, Action::Attempt(Renew::Nothing))
+        (life, Action::Attempt(RenewalScope::Nothing))
     }
 
     /// Takes an event; answers what to do. `jitter` is uniform in `0.0..1.0`.
-    pub fn handle(&mut self, event: Event, now: Moment, jitter: f64) -> Option<Action> {
+    pub fn handle(&mut self, event: Event, now: BootInstant, jitter: f64) -> Option<Action> {
         if self.phase == Phase::Closing {
             return None;
         }
@@ -156,14 +155,14 @@ impl Life {
                 self.rotation_pending = true;
                 None
             }
-            Event::RotationDue => Some(self.attempt(Renew::Everything, now)),
+            Event::RotationDue => Some(self.attempt(RenewalScope::Everything, now)),
             Event::Close => {
                 self.enter(Phase::Closing, now);
                 self.retry_at = None;
                 None
             }
             Event::Tick if self.retry_at.is_some_and(|at| at <= now) => {
-                Some(self.attempt(Renew::Nothing, now))
+                Some(self.attempt(RenewalScope::Nothing, now))
             }
             Event::Tick => None,
         }
@@ -175,7 +174,7 @@ impl Life {
     }
 
     /// When it entered the phase.
-    pub fn since(&self) -> Moment {
+    pub fn since(&self) -> BootInstant {
         self.since
     }
 
@@ -191,11 +190,11 @@ impl Life {
 
     /// When the next attempt begins by itself, in the place of one under way where there is
     /// one.
-    pub fn retry_at(&self) -> Option<Moment> {
+    pub fn retry_at(&self) -> Option<BootInstant> {
         self.retry_at
     }
 
-    fn succeeded(&mut self, now: Moment) -> Option<Action> {
+    fn succeeded(&mut self, now: BootInstant) -> Option<Action> {
         self.end_attempt(now);
         self.last_error = None;
         self.renewed = false;
@@ -206,12 +205,12 @@ impl Life {
         self.pending_rotation(now)
     }
 
-    fn failed(&mut self, cause: Cause, now: Moment, jitter: f64) -> Option<Action> {
+    fn failed(&mut self, cause: Cause, now: BootInstant, jitter: f64) -> Option<Action> {
         self.end_attempt(now);
         let retry = cause.retry();
         let renew = match cause {
-            Cause::BastionRefusedKey { .. } => Renew::SshKey,
-            _ => Renew::Password,
+            Cause::BastionRefusedKey { .. } => RenewalScope::SshKey,
+            _ => RenewalScope::Password,
         };
         self.last_error = Some(cause);
         if retry == Retry::NewLease && !self.renewed {
@@ -235,7 +234,7 @@ impl Life {
         None
     }
 
-    fn lost(&mut self, cause: Cause, now: Moment, jitter: f64) -> Option<Action> {
+    fn lost(&mut self, cause: Cause, now: BootInstant, jitter: f64) -> Option<Action> {
         if self.phase != Phase::Up {
             return None;
         }
@@ -251,15 +250,15 @@ impl Life {
             .network_changed
             .is_some_and(|at| now.since(at) <= Self::BLAMES_NETWORK);
         if blames_network {
-            return Some(self.attempt(Renew::Nothing, now));
+            return Some(self.attempt(RenewalScope::Nothing, now));
         }
         let wait = self.backoff.next(jitter);
         self.retry_at = Some(now + wait);
         None
     }
 
-    fn nudged(&mut self, nudge: Nudge, now: Moment) -> Option<Action> {
-        if nudge == Nudge::Network {
+    fn nudged(&mut self, nudge: RetryTrigger, now: BootInstant) -> Option<Action> {
+        if nudge == RetryTrigger::Network {
             self.network_changed = Some(now);
             self.backoff.reset();
         }
@@ -267,7 +266,7 @@ impl Life {
             return None;
         }
         if self.attempting {
-            if nudge == Nudge::Network && self.renewing == Renew::Nothing {
+            if nudge == RetryTrigger::Network && self.renewing == RenewalScope::Nothing {
                 self.hasten(self.attempt_began + Self::PROMPT);
             }
             return self.handle(Event::Tick, now, 0.0);
@@ -278,32 +277,32 @@ impl Life {
             .map_or(Retry::Backoff, Cause::retry);
         let rested = now.since(self.last_attempt_ended);
         let now_worth_it = match (nudge, retry) {
-            (Nudge::User, _) => true,
-            (Nudge::Token, _) => matches!(retry, Retry::WhenTokenChanges | Retry::Slowly),
-            (Nudge::Network, Retry::WithNetwork) => true,
-            (Nudge::Network, Retry::Backoff | Retry::NewLease) => {
+            (RetryTrigger::User, _) => true,
+            (RetryTrigger::Token, _) => matches!(retry, Retry::WhenTokenChanges | Retry::Slowly),
+            (RetryTrigger::Network, Retry::WithNetwork) => true,
+            (RetryTrigger::Network, Retry::Backoff | Retry::NewLease) => {
                 self.hasten(self.last_attempt_ended + Self::CLIENT_PAUSE);
                 rested >= Self::CLIENT_PAUSE
             }
-            (Nudge::Network, _) => false,
-            (Nudge::Client, Retry::Backoff | Retry::NewLease | Retry::WithNetwork) => {
+            (RetryTrigger::Network, _) => false,
+            (RetryTrigger::Client, Retry::Backoff | Retry::NewLease | Retry::WithNetwork) => {
                 rested >= Self::CLIENT_PAUSE
             }
-            (Nudge::Client, Retry::Slowly) => rested >= Self::SLOW_CLIENT_PAUSE,
-            (Nudge::Client, Retry::Never | Retry::WhenTokenChanges) => false,
+            (RetryTrigger::Client, Retry::Slowly) => rested >= Self::SLOW_CLIENT_PAUSE,
+            (RetryTrigger::Client, Retry::Never | Retry::WhenTokenChanges) => false,
         };
         if !now_worth_it {
             return None;
         }
-        Some(self.attempt(Renew::Nothing, now))
+        Some(self.attempt(RenewalScope::Nothing, now))
     }
 
     /// Brings the next attempt forward.
-    fn hasten(&mut self, at: Moment) {
+    fn hasten(&mut self, at: BootInstant) {
         self.retry_at = Some(self.retry_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn attempt(&mut self, renew: Renew, now: Moment) -> Action {
+    fn attempt(&mut self, renew: RenewalScope, now: BootInstant) -> Action {
         if self.phase == Phase::Failed {
             self.enter(self.trying(), now);
         }
@@ -311,23 +310,24 @@ impl Life {
         self.attempt_began = now;
         self.renewing = renew;
         self.retry_at = None;
-        if renew == Renew::Everything {
+        if renew == RenewalScope::Everything {
             self.rotation_pending = false;
         }
         Action::Attempt(renew)
     }
 
-    fn end_attempt(&mut self, now: Moment) {
+    fn end_attempt(&mut self, now: BootInstant) {
         self.attempting = false;
         self.retry_at = None;
         self.last_attempt_ended = now;
     }
 
-    fn pending_rotation(&mut self, now: Moment) -> Option<Action> {
-        std::mem::take(&mut self.rotation_pending).then(|| self.attempt(Renew::Everything, now))
+    fn pending_rotation(&mut self, now: BootInstant) -> Option<Action> {
+        std::mem::take(&mut self.rotation_pending)
+            .then(|| self.attempt(RenewalScope::Everything, now))
     }
 
-    fn wait(&mut self, duration: Duration, now: Moment) {
+    fn wait(&mut self, duration: Duration, now: BootInstant) {
         self.retry_at = Some(now + duration);
         if self.phase != self.trying() {
             self.enter(self.trying(), now);
@@ -343,7 +343,7 @@ impl Life {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Moment) {
+    fn enter(&mut self, phase: Phase, now: BootInstant) {
         self.phase = phase;
         self.since = now;
     }

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::HostPort;
 
-fn at(seconds: u64) -> Moment {
-    Moment::since_boot(Duration::from_secs(1_000_000 + seconds))
+fn at(seconds: u64) -> BootInstant {
+    BootInstant::since_boot(Duration::from_secs(1_000_000 + seconds))
 }
 
 fn lost() -> Cause {
@@ -20,9 +20,9 @@ fn bastion() -> HostPort {
     }
 }
 
-fn up() -> Life {
-    let (mut life, first) = Life::begin(at(0));
-    assert_eq!(first, Action::Attempt(Renew::Nothing));
+fn up() -> SessionStateMachine {
+    let (mut life, first) = SessionStateMachine::begin(at(0));
+    assert_eq!(first, Action::Attempt(RenewalScope::Nothing));
     assert_eq!(life.handle(Event::AttemptSucceeded, at(1), 0.5), None);
     assert_eq!(life.phase(), Phase::Up);
     life
@@ -37,7 +37,7 @@ fn a_lost_line_is_tried_for_within_a_second() {
     assert!(retry.since(at(100)) <= Duration::from_secs(1));
     assert_eq!(
         life.handle(Event::Tick, at(101), 0.0),
-        Some(Action::Attempt(Renew::Nothing))
+        Some(Action::Attempt(RenewalScope::Nothing))
     );
     assert_eq!(life.handle(Event::AttemptSucceeded, at(102), 0.0), None);
     assert_eq!(life.phase(), Phase::Up);
@@ -68,11 +68,11 @@ fn a_flapping_line_is_tried_ever_more_rarely() {
 fn a_tunnel_that_a_new_network_breaks_is_tried_for_at_once() {
     let mut life = up();
     assert_eq!(
-        life.handle(Event::Nudged(Nudge::Network), at(100), 0.9),
+        life.handle(Event::Nudged(RetryTrigger::Network), at(100), 0.9),
         None
     );
     let retry = life.handle(Event::WayLost(lost()), at(103), 0.9);
-    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
 }
 
 #[test]
@@ -81,23 +81,23 @@ fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
     life.handle(Event::WayLost(lost()), at(100), 0.5);
     life.handle(Event::Tick, at(101), 0.5);
     assert!(life.is_attempting());
-    let again = life.handle(Event::Nudged(Nudge::Network), at(105), 0.5);
-    assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+    let again = life.handle(Event::Nudged(RetryTrigger::Network), at(105), 0.5);
+    assert_eq!(again, Some(Action::Attempt(RenewalScope::Nothing)));
     assert!(life.is_attempting());
     // A network that changes all the time lets an attempt come to its end.
     for change in [105, 106, 107] {
-        let again = life.handle(Event::Nudged(Nudge::Network), at(change), 0.5);
+        let again = life.handle(Event::Nudged(RetryTrigger::Network), at(change), 0.5);
         assert_eq!(again, None);
     }
     let again = life.handle(Event::Tick, at(108), 0.5);
-    assert_eq!(again, Some(Action::Attempt(Renew::Nothing)));
+    assert_eq!(again, Some(Action::Attempt(RenewalScope::Nothing)));
     life.handle(Event::AttemptSucceeded, at(109), 0.5);
     assert_eq!((life.phase(), life.retry_at()), (Phase::Up, None));
 }
 
 #[test]
 fn a_network_that_changes_all_the_time_does_not_hammer_a_dead_bastion() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     let unreachable = || Cause::BastionUnreachable {
         bastion: bastion(),
         detail: "connection refused".into(),
@@ -107,7 +107,7 @@ fn a_network_that_changes_all_the_time_does_not_hammer_a_dead_bastion() {
     for tenth in 1..=100 {
         let now = at(0) + Duration::from_millis(100 * tenth);
         if life
-            .handle(Event::Nudged(Nudge::Network), now, 0.9)
+            .handle(Event::Nudged(RetryTrigger::Network), now, 0.9)
             .is_some()
         {
             attempts += 1;
@@ -126,20 +126,20 @@ fn without_a_network_it_looks_for_one_and_never_more_rarely() {
         assert!(life.handle(Event::Tick, at(now), 0.5).is_some());
         life.handle(Event::AttemptFailed(Cause::NoNetwork), at(now), 0.5);
         let pause = life.retry_at().unwrap().since(at(now));
-        assert_eq!(pause, Life::NO_NETWORK_PAUSE);
+        assert_eq!(pause, SessionStateMachine::NO_NETWORK_PAUSE);
         now += pause.as_secs();
     }
-    let back = life.handle(Event::Nudged(Nudge::Network), at(now), 0.5);
-    assert_eq!(back, Some(Action::Attempt(Renew::Nothing)));
+    let back = life.handle(Event::Nudged(RetryTrigger::Network), at(now), 0.5);
+    assert_eq!(back, Some(Action::Attempt(RenewalScope::Nothing)));
 }
 
 #[test]
 fn a_refused_key_is_renewed_once_and_then_waited_for() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     let refused = || Event::AttemptFailed(Cause::BastionRefusedKey { bastion: bastion() });
     assert_eq!(
         life.handle(refused(), at(1), 0.5),
-        Some(Action::Attempt(Renew::SshKey))
+        Some(Action::Attempt(RenewalScope::SshKey))
     );
     assert_eq!(life.handle(refused(), at(2), 0.5), None);
     assert_eq!(life.phase(), Phase::Opening);
@@ -148,38 +148,38 @@ fn a_refused_key_is_renewed_once_and_then_waited_for() {
 
 #[test]
 fn what_only_the_user_can_mend_is_not_tried_again() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     let differs = Cause::HostKeyDiffers { bastion: bastion() };
     life.handle(Event::AttemptFailed(differs), at(1), 0.5);
     assert_eq!(life.phase(), Phase::Failed);
     for seconds in [10, 1000, 100_000] {
         assert_eq!(life.handle(Event::Tick, at(seconds), 0.5), None);
         assert_eq!(
-            life.handle(Event::Nudged(Nudge::Client), at(seconds), 0.5),
+            life.handle(Event::Nudged(RetryTrigger::Client), at(seconds), 0.5),
             None
         );
         assert_eq!(
-            life.handle(Event::Nudged(Nudge::Network), at(seconds), 0.5),
+            life.handle(Event::Nudged(RetryTrigger::Network), at(seconds), 0.5),
             None
         );
     }
-    let retry = life.handle(Event::Nudged(Nudge::User), at(200_000), 0.5);
-    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+    let retry = life.handle(Event::Nudged(RetryTrigger::User), at(200_000), 0.5);
+    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
     assert_eq!(life.phase(), Phase::Opening);
 }
 
 #[test]
 fn a_new_token_wakes_a_session_that_waits_for_one() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     life.handle(Event::AttemptFailed(Cause::NotLoggedIn), at(1), 0.5);
     assert_eq!(life.phase(), Phase::Failed);
-    let retry = life.handle(Event::Nudged(Nudge::Token), at(2), 0.5);
-    assert_eq!(retry, Some(Action::Attempt(Renew::Nothing)));
+    let retry = life.handle(Event::Nudged(RetryTrigger::Token), at(2), 0.5);
+    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
 }
 
 #[test]
 fn a_connection_pool_does_not_hammer_an_add_on_that_is_not_ready() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     let provisioning = || Cause::Provisioning {
         addon: "borealis-pg-hex-1".into(),
     };
@@ -187,7 +187,7 @@ fn a_connection_pool_does_not_hammer_an_add_on_that_is_not_ready() {
     let mut attempts = 0;
     for second in 0..60 {
         if life
-            .handle(Event::Nudged(Nudge::Client), at(second), 0.5)
+            .handle(Event::Nudged(RetryTrigger::Client), at(second), 0.5)
             .is_some()
         {
             attempts += 1;
@@ -201,7 +201,7 @@ fn a_connection_pool_does_not_hammer_an_add_on_that_is_not_ready() {
 fn a_rotation_that_fails_leaves_the_session_up() {
     let mut life = up();
     let rotate = life.handle(Event::RotationDue, at(10), 0.5);
-    assert_eq!(rotate, Some(Action::Attempt(Renew::Everything)));
+    assert_eq!(rotate, Some(Action::Attempt(RenewalScope::Everything)));
     let unavailable = Cause::ProviderUnavailable {
         api: "Borealis API",
         detail: "503".into(),
@@ -216,10 +216,10 @@ fn a_rotation_that_fails_leaves_the_session_up() {
 
 #[test]
 fn a_rotation_asked_for_during_an_attempt_follows_it() {
-    let (mut life, _) = Life::begin(at(0));
+    let (mut life, _) = SessionStateMachine::begin(at(0));
     assert_eq!(life.handle(Event::RotationDue, at(1), 0.5), None);
     let next = life.handle(Event::AttemptSucceeded, at(2), 0.5);
-    assert_eq!(next, Some(Action::Attempt(Renew::Everything)));
+    assert_eq!(next, Some(Action::Attempt(RenewalScope::Everything)));
 }
 
 fn cause() -> impl Strategy<Value = Cause> {
@@ -243,10 +243,10 @@ fn event() -> impl Strategy<Value = Event> {
         cause().prop_map(Event::AttemptFailed),
         Just(Event::WayLost(lost())),
         prop_oneof![
-            Just(Nudge::Client),
-            Just(Nudge::User),
-            Just(Nudge::Network),
-            Just(Nudge::Token)
+            Just(RetryTrigger::Client),
+            Just(RetryTrigger::User),
+            Just(RetryTrigger::Network),
+            Just(RetryTrigger::Token)
         ]
         .prop_map(Event::Nudged),
         Just(Event::RotationDue),
@@ -280,7 +280,7 @@ impl Model {
     }
 
     /// What an event must lead to; where it depends on the time, `may` is what happened.
-    fn expect(&mut self, event: &Event, may: Option<Renew>) -> Option<Renew> {
+    fn expect(&mut self, event: &Event, may: Option<RenewalScope>) -> Option<RenewalScope> {
         if self.closed {
             return None;
         }
@@ -288,7 +288,7 @@ impl Model {
             Event::AttemptSucceeded => {
                 (self.trying, self.renewed) = (false, false);
                 (self.up, self.was_up, self.gave_up) = (true, true, false);
-                std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+                std::mem::take(&mut self.rotate_next).then_some(RenewalScope::Everything)
             }
             Event::AttemptFailed(cause) => {
                 self.trying = false;
@@ -297,13 +297,13 @@ impl Model {
                         self.renewed = true;
                         let is_key = matches!(cause, Cause::BastionRefusedKey { .. });
                         Some(if is_key {
-                            Renew::SshKey
+                            RenewalScope::SshKey
                         } else {
-                            Renew::Password
+                            RenewalScope::Password
                         })
                     }
                     _ if self.up => {
-                        std::mem::take(&mut self.rotate_next).then_some(Renew::Everything)
+                        std::mem::take(&mut self.rotate_next).then_some(RenewalScope::Everything)
                     }
                     retry => {
                         self.gave_up = matches!(retry, Retry::Never | Retry::WhenTokenChanges);
@@ -320,12 +320,14 @@ impl Model {
                 self.rotate_next = true;
                 None
             }
-            Event::RotationDue => Some(Renew::Everything),
+            Event::RotationDue => Some(RenewalScope::Everything),
             Event::Close => {
                 self.closed = true;
                 None
             }
-            Event::Nudged(Nudge::User) if !self.up && !self.trying => Some(Renew::Nothing),
+            Event::Nudged(RetryTrigger::User) if !self.up && !self.trying => {
+                Some(RenewalScope::Nothing)
+            }
             // Whether it is time is what the other tests are about.
             Event::Nudged(_) | Event::Tick if !self.up => may,
             Event::Nudged(_) | Event::Tick => None,
@@ -333,7 +335,7 @@ impl Model {
         if let Some(renew) = begun {
             self.trying = true;
             self.gave_up = false;
-            if renew == Renew::Everything {
+            if renew == RenewalScope::Everything {
                 self.rotate_next = false;
             }
         }
@@ -350,7 +352,7 @@ proptest! {
         history in proptest::collection::vec((event(), 0_u64..60, 0.0..1.0_f64), 0..40),
         close in proptest::option::of(0_usize..200)
     ) {
-        let (mut life, _) = Life::begin(at(0));
+        let (mut life, _) = SessionStateMachine::begin(at(0));
         let mut model = Model { trying: true, ..Model::default() };
         let mut now = 0;
         for (number, (event, passed, jitter)) in history.into_iter().enumerate() {
@@ -366,7 +368,7 @@ proptest! {
             prop_assert_eq!(life.phase(), model.phase(), "{:?} at {}", event, now);
             prop_assert!(model.closed || life.is_attempting() == model.trying);
             if let Some(retry_at) = life.retry_at() {
-                let longest = Life::SLOW.mul_f64(1.25).max(Backoff::CAP);
+                let longest = SessionStateMachine::SLOW.mul_f64(1.25).max(Backoff::CAP);
                 prop_assert!(retry_at.since(at(now)) <= longest);
             }
         }
@@ -381,7 +383,7 @@ proptest! {
     fn it_never_gets_stuck(
         history in proptest::collection::vec((event(), 0_u64..200, 0.0..1.0_f64), 0..200)
     ) {
-        let (mut life, _) = Life::begin(at(0));
+        let (mut life, _) = SessionStateMachine::begin(at(0));
         let mut attempting = true;
         let mut now = 0;
         for (event, passed, jitter) in history {
@@ -391,7 +393,7 @@ proptest! {
                 continue;
             }
             attempting &= !ends;
-            let replaces = life.retry_at().is_some() || event == Event::Nudged(Nudge::Network);
+            let replaces = life.retry_at().is_some() || event == Event::Nudged(RetryTrigger::Network);
             if let Some(Action::Attempt(_)) = life.handle(event, at(now), jitter) {
                 prop_assert!(!attempting || replaces, "a second attempt at a time");
                 attempting = true;

@@ -3,7 +3,7 @@
 //! russh's loop serves all channels of a connection, and waits when one of them isn't read
 //! (`client/encrypted.rs`, `chan.send(…).await`, on a queue of 100 messages). While a channel has its tunnel
 //! for itself that is back-pressure, where it belongs: it is read [directly](Source::Direct),
-//! at no cost. Once it has company it is [`relieved`](Inbox::relieve): a pump takes whatever
+//! at no cost. Once it has company it is [`decoupled`](ChannelReader::decouple): a pump takes whatever
 //! comes, and keeps what the client doesn't take yet.
 
 use std::{
@@ -22,11 +22,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    Closing, Tunnel,
-    backlog::{Backlog, Budget},
-    tunnel::Counted,
-};
+mod spill;
+
+pub(super) use spill::Budget;
+use spill::SpillBuffer;
+
+use super::{Closing, Tunnel, tunnel::Counted};
 
 /// Messages between a pump and its reader.
 const QUEUE: usize = 16;
@@ -37,7 +38,7 @@ const STALLED: Duration = Duration::from_secs(3);
 /// A channel to the database, as a stream of bytes. Dropping it closes the channel. It
 /// breaks with an error, and not an end, where its tunnel ends before the channel.
 pub struct ChannelStream {
-    inbox: Arc<Inbox>,
+    reader: Arc<ChannelReader>,
     /// Of the last message, what has not been read.
     rest: Bytes,
     ended: bool,
@@ -48,7 +49,7 @@ pub struct ChannelStream {
 }
 
 /// Where a channel's bytes come from.
-pub(super) struct Inbox(Mutex<Feed>);
+pub(super) struct ChannelReader(Mutex<Feed>);
 
 struct Feed {
     source: Source,
@@ -65,12 +66,12 @@ enum Source {
     Pumped(mpsc::Receiver<Bytes>),
 }
 
-// === impl Inbox ===
+// === impl ChannelReader ===
 
-impl Inbox {
+impl ChannelReader {
     /// From now on whatever the server sends is taken from russh at once, so that the
     /// tunnel's loop never waits for this channel's reader.
-    pub(super) fn relieve(&self, budget: &Arc<Budget>) {
+    pub(super) fn decouple(&self, budget: &Arc<Budget>) {
         let mut feed = self.feed();
         if let Source::Pumped(_) = feed.source {
             return;
@@ -143,7 +144,7 @@ async fn pump(
     reader: mpsc::Sender<Bytes>,
     budget: Arc<Budget>,
 ) -> Result<(), &'static str> {
-    let mut backlog = Backlog::new(Arc::clone(&budget));
+    let mut backlog = SpillBuffer::new(Arc::clone(&budget));
     let mut jam = None;
     let mut last_taken = Instant::now();
     // Once it is known how the channel ended.
@@ -210,7 +211,7 @@ enum End {
 }
 
 /// Hands a message to a reader that keeps up; gives it back where that one doesn't.
-fn at_once(reader: &mpsc::Sender<Bytes>, backlog: &Backlog, data: Bytes) -> Option<Bytes> {
+fn at_once(reader: &mpsc::Sender<Bytes>, backlog: &SpillBuffer, data: Bytes) -> Option<Bytes> {
     if !backlog.is_empty() {
         return Some(data);
     }
@@ -227,14 +228,14 @@ impl ChannelStream {
         let writer = Box::pin(channel.make_writer());
         let (half, closer) = channel.split();
         let closing = count.tunnel().closing().of_channel();
-        let inbox = Arc::new(Inbox(Mutex::new(Feed {
+        let reader = Arc::new(ChannelReader(Mutex::new(Feed {
             source: Source::Direct(half),
             closing: closing.clone(),
             reader: None,
         })));
-        count.tunnel().admit(&inbox);
+        count.tunnel().admit(&reader);
         Self {
-            inbox,
+            reader,
             rest: Bytes::new(),
             ended: false,
             writer,
@@ -263,7 +264,7 @@ impl AsyncRead for ChannelStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.rest.is_empty() && !self.ended {
-            self.rest = ready!(self.inbox.poll_next(context))?;
+            self.rest = ready!(self.reader.poll_next(context))?;
             self.ended = self.rest.is_empty();
         }
         let length = self.rest.len().min(buffer.remaining());

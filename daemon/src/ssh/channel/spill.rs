@@ -23,7 +23,7 @@ const MEMORY: usize = 1024 * 1024;
 const BLOCK: usize = 256 * 1024;
 
 /// Bytes in the order in which they came.
-pub(super) struct Backlog {
+pub(in crate::ssh) struct SpillBuffer {
     /// The oldest.
     front: VecDeque<Bytes>,
     front_length: usize,
@@ -34,7 +34,7 @@ pub(super) struct Backlog {
 }
 
 /// How much the channels of one tunnel may keep on disk together.
-pub(super) struct Budget {
+pub(in crate::ssh) struct Budget {
     /// Those that share it, open or being opened.
     channels: AtomicUsize,
     blocks: AtomicU64,
@@ -52,12 +52,12 @@ struct Spill {
 }
 
 /// Counts a jam while it lasts.
-pub(super) struct Jam(Arc<Budget>);
+pub(in crate::ssh) struct StallGuard(Arc<Budget>);
 
 // === impl Budget ===
 
 impl Budget {
-    pub(super) fn new(bytes: u64) -> Arc<Self> {
+    pub(in crate::ssh) fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             channels: AtomicUsize::new(0),
             blocks: AtomicU64::new(0),
@@ -67,27 +67,27 @@ impl Budget {
     }
 
     /// Counts one more channel; answers how many others there are.
-    pub(super) fn join(&self) -> usize {
+    pub(in crate::ssh) fn join(&self) -> usize {
         self.channels.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts one channel less.
-    pub(super) fn leave(&self) {
+    pub(in crate::ssh) fn leave(&self) {
         self.channels.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn channels(&self) -> usize {
+    pub(in crate::ssh) fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
     }
 
     /// Whether a channel waits for room, so that the tunnel can't be expected to answer.
-    pub(super) fn is_jammed(&self) -> bool {
+    pub(in crate::ssh) fn is_jammed(&self) -> bool {
         self.jams.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn jam(self: &Arc<Self>) -> Jam {
+    pub(in crate::ssh) fn jam(self: &Arc<Self>) -> StallGuard {
         self.jams.fetch_add(1, Ordering::Relaxed);
-        Jam(Arc::clone(self))
+        StallGuard(Arc::clone(self))
     }
 
     fn take_block(&self) -> bool {
@@ -103,16 +103,16 @@ impl Budget {
     }
 }
 
-impl Drop for Jam {
+impl Drop for StallGuard {
     fn drop(&mut self) {
         self.0.jams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-// === impl Backlog ===
+// === impl SpillBuffer ===
 
-impl Backlog {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+impl SpillBuffer {
+    pub(in crate::ssh) fn new(budget: Arc<Budget>) -> Self {
         Self {
             front: VecDeque::new(),
             front_length: 0,
@@ -122,16 +122,16 @@ impl Backlog {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::ssh) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.spill.is_none() && self.back.is_empty()
     }
 
     /// Whether nothing more may be pushed until something is popped.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::ssh) fn is_full(&self) -> bool {
         self.back.len() >= BLOCK
     }
 
-    pub(super) async fn push(&mut self, bytes: Bytes) {
+    pub(in crate::ssh) async fn push(&mut self, bytes: Bytes) {
         let in_memory = self.spill.is_none() && self.back.is_empty();
         if in_memory && self.front_length + bytes.len() <= MEMORY {
             self.front_length += bytes.len();
@@ -146,7 +146,7 @@ impl Backlog {
     ///
     /// # Errors
     /// When what was put into the file can't be read back.
-    pub(super) async fn pop(&mut self) -> io::Result<Option<Bytes>> {
+    pub(in crate::ssh) async fn pop(&mut self) -> io::Result<Option<Bytes>> {
         if let Some(bytes) = self.front.pop_front() {
             self.front_length -= bytes.len();
             return Ok(Some(bytes));
@@ -190,7 +190,7 @@ impl Backlog {
     }
 }
 
-impl Drop for Backlog {
+impl Drop for SpillBuffer {
     fn drop(&mut self) {
         if let Some(spill) = &self.spill {
             self.budget.give_back(spill.queue.len() as u64);
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    async fn fill(backlog: &mut Backlog, mut limit: usize) -> usize {
+    async fn fill(backlog: &mut SpillBuffer, mut limit: usize) -> usize {
         let mut pushed = 0;
         while !backlog.is_full() && limit > 0 {
             backlog.push(Bytes::from(vec![7; 32 * 1024])).await;
@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn memory_then_disk_then_no_more() {
         let budget = Budget::new(2 * BLOCK as u64);
-        let mut backlog = Backlog::new(Arc::clone(&budget));
+        let mut backlog = SpillBuffer::new(Arc::clone(&budget));
         assert_eq!(fill(&mut backlog, 1000).await, MEMORY + 3 * BLOCK);
         assert!(backlog.is_full());
         let mut popped = 0;
@@ -293,9 +293,9 @@ mod tests {
     #[tokio::test]
     async fn channels_of_a_tunnel_share_their_room() {
         let budget = Budget::new(2 * BLOCK as u64);
-        let mut greedy = Backlog::new(Arc::clone(&budget));
+        let mut greedy = SpillBuffer::new(Arc::clone(&budget));
         fill(&mut greedy, 1000).await;
-        let mut other = Backlog::new(Arc::clone(&budget));
+        let mut other = SpillBuffer::new(Arc::clone(&budget));
         assert_eq!(fill(&mut other, 1000).await, MEMORY + BLOCK);
         drop(greedy);
         other.pop().await.unwrap();
@@ -313,7 +313,7 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let mut backlog = Backlog::new(Budget::new(8 * BLOCK as u64));
+                let mut backlog = SpillBuffer::new(Budget::new(8 * BLOCK as u64));
                 let (mut given, mut taken) = (Vec::new(), Vec::new());
                 let mut byte = 0_u8;
                 for (length, pops) in steps {

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
 use super::*;
-use crate::credential::{Place, Reading};
+use crate::credential::{LookupResult, TokenSource};
 
 const ME: &str = "me@example.com";
 const OURS: Key<'static> = Key {
@@ -44,7 +44,10 @@ fn home() -> TempDir {
 fn inner(mut command: Command, home: &Path, test: &str) -> Command {
     command
         .arg(std::env::current_exe().unwrap())
-        .args([&format!("credential::keychain::tests::{test}"), "--exact"])
+        .args([
+            &format!("credential::token::keychain::tests::{test}"),
+            "--exact",
+        ])
         .args(["--ignored", "--nocapture", "--test-threads=1"])
         .env("HOME", home)
         .env("XDG_DATA_HOME", home.join("data"))
@@ -125,10 +128,10 @@ async fn lock() {
     keyring.lock().await.unwrap();
 }
 
-async fn read_cli(home: &Path) -> Reading {
+async fn read_cli(home: &Path) -> LookupResult {
     let state = home.join("login.json");
     fs::write(&state, format!("{{\"account\":\"{ME}\"}}\n")).unwrap();
-    let reading = Place::HerokuCli {
+    let reading = TokenSource::HerokuCli {
         state: state.clone(),
     }
     .read()
@@ -137,7 +140,7 @@ async fn read_cli(home: &Path) -> Reading {
     reading
 }
 
-fn token(reading: &Reading) -> Option<&str> {
+fn token(reading: &LookupResult) -> Option<&str> {
     reading
         .token
         .as_ref()
@@ -153,7 +156,7 @@ fn the_heroku_cli_s_login_is_read() {
 #[ignore = "run by the_heroku_cli_s_login_is_read on a bus of its own"]
 async fn inner_heroku_cli() {
     let dir = tempfile::tempdir().unwrap();
-    let none = Place::HerokuCli {
+    let none = TokenSource::HerokuCli {
         state: dir.path().join("login.json"),
     }
     .read()

@@ -11,11 +11,11 @@ const FATAL: &[u8] = b"E\0\0\0\x0cC57P01\0\0";
 async fn over<F: Future<Output = DuplexStream>>(
     asked: &[u8],
     database: impl FnOnce(DuplexStream) -> F,
-) -> (Handover, Vec<u8>) {
+) -> (Liveness, Vec<u8>) {
     let (mut client, mut near_client) = duplex(1024);
     let (mut near_database, far_database) = duplex(1024);
     client.write_all(asked).await.unwrap();
-    let handing = hand_over(&mut near_client, &mut near_database);
+    let handing = check_liveness(&mut near_client, &mut near_database);
     let (handed, _database) = tokio::join!(handing, database(far_database));
     drop(near_client);
     let mut told = Vec::new();
@@ -38,7 +38,7 @@ async fn nothing_is_passed_on_before_the_proof() {
         database
     })
     .await;
-    let Handover::Alive { asked, said } = handed else {
+    let Liveness::Alive { asked, said } = handed else {
         panic!("{handed:?}");
     };
     // What was there to be read may or may not have been.
@@ -57,7 +57,7 @@ async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
             database
         })
         .await;
-        let Handover::Dead { asked } = handed else {
+        let Liveness::Dead { asked } = handed else {
             panic!("{handed:?}");
         };
         assert!(asked == QUERY || asked.is_empty(), "{asked:?}");
@@ -78,7 +78,7 @@ async fn what_may_come_at_any_time_is_kept_for_the_client() {
             database
         })
         .await;
-        let wanted = Handover::Alive {
+        let wanted = Liveness::Alive {
             asked: Bytes::new(),
             said: Bytes::from([PARAMETER, PARAMETER].concat()),
         };
@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn whatever_the_database_says_never_panics(said in proptest::collection::vec(any::<u8>(), 0..80)) {
         let mut looked_at = 0;
-        let _ = hear(&said, &mut looked_at);
+        let _ = scan(&said, &mut looked_at);
         prop_assert!(looked_at <= said.len());
         let greeting = Bytes::from(said);
         let _ = changed_parameters(&greeting, &greeting);

@@ -1,0 +1,59 @@
+//! Whether a log-in works on a way to the database.
+
+use std::time::Duration;
+
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+
+use crate::{
+    model::{Cause, DatabaseCredential, Lease},
+    postgres::{self, LoginError, StartupParameters, UpstreamTls},
+    ssh::{ChannelStream, Tunnel},
+};
+
+/// Limit for the log-in that proves the way.
+const LOGIN_LIMIT: Duration = Duration::from_secs(15);
+
+/// Logs in once and hangs up: proof that the whole way works.
+pub(crate) async fn probe(
+    tunnel: &Tunnel,
+    lease: &Lease<DatabaseCredential>,
+    upstream_tls: &UpstreamTls,
+) -> Result<(), Cause> {
+    let server = &lease.credential.server;
+    let channel = tunnel.reserve().open(server).await?;
+    match timeout(
+        LOGIN_LIMIT,
+        verify(channel, upstream_tls, &lease.credential),
+    )
+    .await
+    {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error @ LoginError::Refused(_))) => Err(error.cause(server)),
+        // The channel broke: the tunnel's own reason says more, if it has one.
+        _ if tunnel.is_closed() => Err(tunnel.loss()),
+        Ok(Err(error)) => Err(error.cause(server)),
+        Err(_) => Err(Cause::DatabaseUnreachable {
+            server: server.clone(),
+            detail: format!("no log-in within {} s", LOGIN_LIMIT.as_secs()),
+        }),
+    }
+}
+
+/// Logs in through a channel and hangs up.
+///
+/// # Errors
+/// As a client's log-in.
+pub(crate) async fn verify(
+    channel: ChannelStream,
+    upstream_tls: &UpstreamTls,
+    credential: &DatabaseCredential,
+) -> Result<(), LoginError> {
+    let startup =
+        StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
+            .map_err(|error| LoginError::Protocol(error.to_string()))?;
+    let mut logged_in = postgres::log_in(channel, upstream_tls, credential, &startup).await?;
+    // A Terminate message, so that the server's log doesn't speak of a lost client.
+    let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
+    let _ = logged_in.stream.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Connections that are kept ready: the pool of them, how a client gets one, and the check
+//! that it is alive.
+
+mod checkout;
+mod liveness_check;
+mod pool;
+
+pub(super) use checkout::{serve, take};
+pub(crate) use liveness_check::CancelKeyMap;
+pub(crate) use pool::WarmPool;
+pub(super) use pool::prepare;
