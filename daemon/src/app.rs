@@ -1,23 +1,17 @@
 //! Builds the daemon's parts, joins them, and takes them down in order.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, io, path::PathBuf, sync::Arc, time::Duration};
 
 use borealis_proto::v1;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{self, Config, ConfigError, Settings},
+    config::{Config, ConfigError, Settings},
     control::{self, About, ClaimError, Services, Socket},
     credential::{Broker, SignIn},
     doctor::Doctor,
@@ -25,9 +19,9 @@ use crate::{
     metrics,
     platform::descriptors,
     platform::network,
-    postgres::{LocalTls, UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
+    postgres::LocalTls,
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
-    reload::{Reloader, broker_settings},
+    reload::{self, Reloader, UpstreamTlsProblem, broker_settings},
     service_manager::{activation::Inherited, notify},
     session::Environment,
     state::{self, ClientFiles, OpenError, State},
@@ -51,10 +45,8 @@ pub enum StartError {
     Endpoint(#[from] EndpointError),
     #[error("HTTPS can't be set up: {0}")]
     Provider(#[from] SetupError),
-    #[error("upstream_ca: {path}: {problem}", path = .path.display())]
-    UpstreamCa { path: PathBuf, problem: String },
-    #[error("TLS to the database can't be set up: {0}")]
-    UpstreamTls(#[from] UpstreamTlsError),
+    #[error("{0}")]
+    UpstreamTls(#[from] UpstreamTlsProblem),
     #[error("can't make {path}: {error}", path = .path.display())]
     RuntimeDir { path: PathBuf, error: io::Error },
     #[error("signals can't be received: {0}")]
@@ -68,7 +60,9 @@ impl StartError {
     /// file or in the environment, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Endpoint(_) | Self::UpstreamCa { .. } => 2,
+            Self::Config(_)
+            | Self::Endpoint(_)
+            | Self::UpstreamTls(UpstreamTlsProblem::Ca { .. }) => 2,
             Self::State(_)
             | Self::Socket(_)
             | Self::Provider(_)
@@ -100,21 +94,25 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
     let machine = endpoints.netrc_machine().to_owned();
     let provider = Provider::new(endpoints, Limits::default())?;
     let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
-    let shutdown_grace = config.shutdown_grace;
+    let (shutdown_grace, grace_of_now) = watch::channel(config.shutdown_grace);
     let journal = Journal::new();
     journal.record(
         Kind::DaemonStarted,
         concat!("(", env!("CARGO_PKG_VERSION"), ")"),
     );
-    let upstream_tls = upstream_tls(&config.upstream_tls)?;
+    let upstream_tls = watch::Sender::new(reload::upstream_tls(&config.upstream_tls)?);
+    let tls_of_now = upstream_tls.subscribe();
+    let live = supervisor::LiveSettings::new(&config);
+    let keepalive = live.keepalive();
     let (metrics_listen, listen) = watch::channel(config.metrics_listen);
 
     let environment = Environment {
         broker: Arc::clone(&broker),
         journal: journal.clone(),
-        limits: supervisor::limits(&config),
+        limits: live.limits(),
+        keepalive: live.keepalive(),
         network: network::watch(),
-        upstream_tls: upstream_tls.clone(),
+        upstream_tls: upstream_tls.subscribe(),
         local_tls: {
             let tls = state.tls.clone();
             Arc::new(move || {
@@ -127,6 +125,7 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
     let sessions = supervisor::spawn(supervisor::Setup {
         config,
         environment,
+        live,
         saved: state.saved,
         store: state.sessions,
         passwords: state.passwords,
@@ -142,6 +141,8 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
         login: state.login.clone(),
         journal: journal.clone(),
         metrics: metrics_listen,
+        upstream_tls,
+        shutdown_grace,
     });
     let gather: Arc<dyn Fn() -> String + Send + Sync> = {
         let (watch, broker) = (sessions.watch(), Arc::clone(&broker));
@@ -170,7 +171,8 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
         doctor: Doctor {
             broker: Arc::clone(&broker),
             sessions: sessions.clone(),
-            upstream_tls,
+            upstream_tls: tls_of_now,
+            keepalive,
             config_file: settings.config_file.clone(),
             state_dir: paths.state_dir.clone(),
             runtime_dir: paths.runtime_dir.clone(),
@@ -193,6 +195,7 @@ pub async fn run(settings: Settings, mut inherited: Inherited) -> Result<(), Sta
 
     tracing::info!("stopping");
     journal.record(Kind::DaemonStopping, "");
+    let shutdown_grace = *grace_of_now.borrow();
     notify::stopping(shutdown_grace + GRANT_LIMIT);
     reporting.abort();
     background.abort();
@@ -234,29 +237,6 @@ async fn tell_of_tokens(broker: &Broker, journal: &Journal) {
     while changed.changed().await.is_ok() {
         journal.record(Kind::TokenChanged, "");
     }
-}
-
-fn upstream_tls(config: &config::UpstreamTls) -> Result<UpstreamTls, StartError> {
-    let mode = match config {
-        config::UpstreamTls::Prefer => UpstreamTlsMode::Prefer,
-        config::UpstreamTls::Require => UpstreamTlsMode::Require,
-        config::UpstreamTls::Disable => UpstreamTlsMode::Disable,
-        config::UpstreamTls::VerifyCa { ca_file } => {
-            UpstreamTlsMode::VerifyCa(certificates(ca_file)?)
-        }
-    };
-    Ok(UpstreamTls::new(mode)?)
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let bad = |problem: String| StartError::UpstreamCa {
-        path: file.to_owned(),
-        problem,
-    };
-    let pem = fs::read(file).map_err(|error| bad(error.to_string()))?;
-    CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| bad(error.to_string()))
 }
 
 fn about(settings: &Settings, state: &State) -> About {

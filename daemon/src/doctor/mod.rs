@@ -10,12 +10,13 @@ mod way;
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     credential::Broker,
     model::{Cause, Target},
     postgres::UpstreamTls,
+    ssh::Keepalive,
     supervisor::Handle,
 };
 
@@ -27,7 +28,9 @@ pub struct Doctor {
     /// The sessions.
     pub sessions: Handle,
     /// TLS to the database.
-    pub upstream_tls: UpstreamTls,
+    pub upstream_tls: watch::Receiver<UpstreamTls>,
+    /// When a silent line counts as dead.
+    pub keepalive: watch::Receiver<Keepalive>,
     /// The config file, whether there or not.
     pub config_file: PathBuf,
     /// Where it keeps what survives.

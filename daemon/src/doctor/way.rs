@@ -15,7 +15,6 @@ use tokio::{
 
 use super::{Doctor, Report};
 use crate::{
-    config::Config,
     credential::{DatabaseKey, DatabaseLease, SshLease},
     model::{Access, Cause, HostPort, Resolved, Role, Target},
     postgres::{self, LoginError, MaybeTls, StartupParameters},
@@ -23,7 +22,7 @@ use crate::{
     session::key_of,
     session::machine::Phase,
     ssh::{self, ChannelStream, Tunnel},
-    supervisor::{self, SessionSnapshot},
+    supervisor::SessionSnapshot,
 };
 
 /// For each step of the way.
@@ -184,10 +183,7 @@ impl Doctor {
         lease: &SshLease,
     ) -> Result<Tunnel, (&'static str, &'static str)> {
         let began = Instant::now();
-        let file = self.config_file.clone();
-        let config = tokio::task::spawn_blocking(move || Config::load(&file)).await;
-        let config = config.ok().and_then(Result::ok).unwrap_or_default();
-        let keepalive = supervisor::limits(&config).keepalive;
+        let keepalive = *self.keepalive.borrow();
         match ssh::dial(lease, keepalive, 0).await {
             Ok(tunnel) => {
                 report
@@ -228,7 +224,8 @@ impl Doctor {
             Ok(startup) => startup,
             Err(error) => return report.fail("database", error.to_string(), "").await,
         };
-        let logging_in = postgres::log_in(channel, &self.upstream_tls, credential, &startup);
+        let upstream_tls = self.upstream_tls.borrow().clone();
+        let logging_in = postgres::log_in(channel, &upstream_tls, credential, &startup);
         match timeout(LIMIT, logging_in).await {
             Ok(Ok(mut logged_in)) => {
                 match &logged_in.stream {

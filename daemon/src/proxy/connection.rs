@@ -1,17 +1,23 @@
 //! One client's connection, from its first byte to its last.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{
     io::AsyncReadExt as _,
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
-    Counters, Limits,
+    Counters, CurrentLimits,
     drain::{Drain, IdlePolicy},
     pending_logins::{LoginSlot, PendingLogins},
     relay::{Relay, RelayObserver, Stopped},
@@ -51,8 +57,8 @@ pub(crate) struct Gateway {
     pub(crate) verifier: ScramVerifier,
     pub(crate) local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
     pub(crate) mode: Mode,
-    pub(crate) limits: Limits,
-    pub(crate) upstream_tls: UpstreamTls,
+    pub(crate) limits: CurrentLimits,
+    pub(crate) upstream_tls: watch::Receiver<UpstreamTls>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) journal: Journal,
     pub(crate) tunnels: Arc<Tunnels>,
@@ -74,8 +80,13 @@ pub(crate) struct Gateway {
 pub(crate) struct Slots {
     pub(crate) logins: Arc<PendingLogins>,
     pub(crate) wait_queue: WaitQueue,
-    connections: Arc<Semaphore>,
+    /// Connections that have one.
+    taken: Arc<AtomicU32>,
+    limits: CurrentLimits,
 }
+
+/// One connection's place; given up when it is dropped.
+struct Slot(Arc<AtomicU32>);
 
 /// Who a client is, by the listener that it came through.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +144,7 @@ async fn managed<S: Stream>(
     gateway: &Arc<Gateway>,
 ) {
     let name = &gateway.name;
-    let Ok(_slot) = gateway.slots.take() else {
+    let Some(_slot) = gateway.slots.take() else {
         let cause = gateway.too_many();
         gateway.tell(&cause);
         return client.refuse(&cause, name).await;
@@ -174,13 +185,13 @@ async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gatew
     let mut drain = gateway.drain.follow();
     let mut early = BytesMut::new();
     let reached = match gateway.slots.take() {
-        Ok(slot) => tokio::select! {
+        Some(slot) => tokio::select! {
             channel = gateway.reach() => channel.map(|channel| (channel, slot)),
             // Nothing more is done for a client that has stopped waiting.
             () = left(&mut stream, &mut early) => return,
             cause = drain.now() => Err(cause),
         },
-        Err(_) => Err(gateway.too_many()),
+        None => Err(gateway.too_many()),
     };
     drop(arriving);
     let mut stream = PrefixedIo::new(early.freeze(), stream);
@@ -213,22 +224,43 @@ async fn left<S: Stream>(stream: &mut S, early: &mut BytesMut) {
 // === impl Slots ===
 
 impl Slots {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: CurrentLimits) -> Self {
         Self {
             logins: Arc::default(),
             wait_queue: WaitQueue::new(),
-            connections: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            taken: Arc::default(),
+            limits,
         }
     }
 
-    fn take(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        Arc::clone(&self.connections).try_acquire_owned()
+    /// A place, where fewer connections have one than the limit of the moment allows. One
+    /// that is lowered ends no connection.
+    fn take(&self) -> Option<Slot> {
+        let limit = self.limits.borrow().max_connections;
+        let one_more = |taken: u32| (taken < limit).then_some(taken + 1);
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        Some(Slot(Arc::clone(&self.taken)))
+    }
+}
+
+// === impl Slot ===
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 // === impl Gateway ===
 
 impl Gateway {
+    /// How connections to the database that are made now do TLS.
+    pub(super) fn upstream_tls(&self) -> UpstreamTls {
+        self.upstream_tls.borrow().clone()
+    }
+
     /// Waits for the client to speak, and lets it in where that is the daemon's to do.
     async fn open<S: Stream>(
         &self,
@@ -365,7 +397,7 @@ impl Gateway {
 
     fn too_many(&self) -> Cause {
         Cause::TooManyConnections {
-            limit: self.limits.max_connections,
+            limit: self.limits.borrow().max_connections,
         }
     }
 }

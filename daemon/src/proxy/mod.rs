@@ -17,6 +17,7 @@ mod warm;
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
+use tokio::sync::watch;
 
 pub(crate) use connection::{Gateway, Slots};
 pub use counters::{Counters, Counting};
@@ -27,7 +28,7 @@ pub(crate) use upstream::Verdict;
 pub(crate) use verification::probe;
 pub(crate) use warm::{CancelKeyMap, WarmPool};
 
-use crate::{model::Cause, postgres::ScramVerifier, ssh::Keepalive};
+use crate::{model::Cause, postgres::ScramVerifier};
 
 /// Limits that the config sets for every session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +39,10 @@ pub struct Limits {
     pub max_connections: u32,
     /// Connections of one session that are kept ready.
     pub warm_connections: u32,
-    /// When a silent line counts as dead.
-    pub keepalive: Keepalive,
 }
+
+/// The limits of the moment: a reload changes them for sessions that run.
+pub type CurrentLimits = watch::Receiver<Limits>;
 
 /// Where clients find the session.
 #[derive(Debug, Clone, PartialEq, Eq)]

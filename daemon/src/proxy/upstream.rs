@@ -80,7 +80,7 @@ impl Gateway {
     /// A channel to the database, held for while there is no tunnel.
     pub(crate) async fn reach(&self) -> Result<ChannelStream, Cause> {
         let began = Instant::now();
-        let deadline = began + self.limits.connect_timeout;
+        let deadline = began + self.limits.borrow().connect_timeout;
         loop {
             self.wait_for_tunnel(began, deadline).await?;
             let lease = self.lease(None, deadline).await?;
@@ -95,7 +95,7 @@ impl Gateway {
     /// where the database refuses those.
     pub(crate) async fn log_in(&self, startup: &StartupParameters) -> Result<Reached, Refused> {
         let began = Instant::now();
-        let deadline = began + self.limits.connect_timeout;
+        let deadline = began + self.limits.borrow().connect_timeout;
         let mut after = None;
         let mut renewals = 0;
         loop {
@@ -110,8 +110,8 @@ impl Gateway {
                 }
             };
             let tunnel = channel.closing();
-            let logging_in =
-                postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup);
+            let tls = self.upstream_tls();
+            let logging_in = postgres::log_in(channel, &tls, &lease.credential, startup);
             let error = match timeout_at(deadline, logging_in).await {
                 Ok(Ok(logged_in)) => return Ok(Reached::new(logged_in, tunnel, lease.generation)),
                 Ok(Err(error)) => error,
@@ -154,7 +154,7 @@ impl Gateway {
         let lease = self.current_lease()?;
         let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
         let tunnel = channel.closing();
-        match postgres::log_in(channel, &self.upstream_tls, &lease.credential, startup).await {
+        match postgres::log_in(channel, &self.upstream_tls(), &lease.credential, startup).await {
             Ok(logged_in) => Some(Reached::new(logged_in, tunnel, lease.generation)),
             Err(error) => {
                 tracing::debug!(session = %self.name, %error, "no connection ahead of need");
@@ -241,7 +241,7 @@ impl Gateway {
         let checking = async {
             let lease = self.current_lease()?;
             let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            let outcome = verify(channel, &self.upstream_tls, &lease.credential).await;
+            let outcome = verify(channel, &self.upstream_tls(), &lease.credential).await;
             match outcome {
                 Ok(()) => Some(Verdict::Taken),
                 Err(error) => match error.cause(&lease.credential.server) {
@@ -250,7 +250,8 @@ impl Gateway {
                 },
             }
         };
-        let verdict = timeout(self.limits.connect_timeout, checking).await;
+        let limit = self.limits.borrow().connect_timeout;
+        let verdict = timeout(limit, checking).await;
         verdict.ok().flatten().unwrap_or(Verdict::Unknown)
     }
 

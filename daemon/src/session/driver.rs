@@ -24,10 +24,11 @@ use crate::{
     platform::clock::{BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
     proxy::{
-        Address, CancelKeyMap, Counters, Drain, Endpoint, Gateway, IdlePolicy, Limits, LocalLogin,
-        Slots, Verdict, WarmPool, accept_tcp, accept_unix,
+        Address, CancelKeyMap, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
+        LocalLogin, Slots, Verdict, WarmPool, accept_tcp, accept_unix,
     },
     service_manager::notify,
+    ssh::Keepalive,
     tunnels::{Dialer, Gate, Tunnels},
 };
 
@@ -41,11 +42,13 @@ pub struct Environment {
     /// Where what happens to it is told.
     pub journal: Journal,
     /// The config's limits.
-    pub limits: Limits,
+    pub limits: CurrentLimits,
+    /// When a silent line counts as dead, for tunnels that are made from now on.
+    pub keepalive: watch::Receiver<Keepalive>,
     /// Grows when the network has changed, or the machine has woken up.
     pub network: watch::Receiver<u64>,
-    /// TLS to the database.
-    pub upstream_tls: UpstreamTls,
+    /// TLS to the database, for connections that are made from now on.
+    pub upstream_tls: watch::Receiver<UpstreamTls>,
     /// TLS for local clients, asked for at each connection: its certificate is renewed.
     pub local_tls: Arc<dyn Fn() -> LocalTls + Send + Sync>,
 }
@@ -192,7 +195,7 @@ impl Driver {
         let (client_waits, waits) = mpsc::channel(1);
         let dialer = Dialer {
             broker: Arc::clone(&environment.broker),
-            keepalive: environment.limits.keepalive,
+            keepalive: environment.keepalive.clone(),
             addon: addon.subscribe(),
         };
         let tunnels = Tunnels::new(dialer, counters.tunnels.clone());
@@ -201,17 +204,17 @@ impl Driver {
             verifier: login.verifier.clone(),
             local_tls: Arc::clone(&environment.local_tls),
             mode: spec.mode,
-            limits: environment.limits,
+            limits: environment.limits.clone(),
             upstream_tls: environment.upstream_tls.clone(),
             broker: Arc::clone(&environment.broker),
             journal: environment.journal.clone(),
             tunnels: Arc::clone(&tunnels),
             key: key.subscribe(),
-            warm: WarmPool::new(environment.limits.warm_connections, Arc::clone(&counters)),
+            warm: WarmPool::new(environment.limits.clone(), Arc::clone(&counters)),
             cancel_keys: CancelKeyMap::default(),
             counters,
             client_waits,
-            slots: Slots::new(environment.limits),
+            slots: Slots::new(environment.limits.clone()),
             tasks: TaskTracker::new(),
             arriving: TaskTracker::new(),
             drain: Drain::new(),
@@ -352,8 +355,8 @@ impl Driver {
         let attempt = Attempt {
             broker: Arc::clone(&self.environment.broker),
             spec: self.spec.clone(),
-            keepalive: self.environment.limits.keepalive,
-            upstream_tls: self.environment.upstream_tls.clone(),
+            keepalive: *self.environment.keepalive.borrow(),
+            upstream_tls: self.environment.upstream_tls.borrow().clone(),
             // What went wrong beyond the bastion is right only once somebody has been let in.
             skip_verification: renew == RenewalScope::Nothing
                 && matches!(

@@ -13,19 +13,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Command, Handle, OpenRequest, Opened, Reply, Selection, SessionSnapshot, Snapshot,
-    entry::Entry, find,
+    Command, Handle, LiveSettings, OpenRequest, Opened, Reply, Selection, SessionSnapshot,
+    Snapshot, entry::Entry, find,
 };
 use crate::{
     config::Config,
     credential::Grant,
     journal::Journal,
     model::{Cause, Resolved, SessionName},
-    proxy::{self, Limits, LocalLogin},
+    proxy::{self, LocalLogin},
     service_manager::activation::Inherited,
     session::machine::RetryTrigger,
     session::{self, EarlyDial, Environment},
-    ssh::Keepalive,
     state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
 };
 
@@ -35,6 +34,8 @@ pub struct Setup {
     pub config: Config,
     /// What sessions are built with, limits apart.
     pub environment: Environment,
+    /// What the config sets for running sessions, theirs to read in `environment`.
+    pub live: LiveSettings,
     /// What was saved.
     pub saved: Vec<SavedSession>,
     /// Where changes are saved.
@@ -58,6 +59,7 @@ pub async fn spawn(setup: Setup) -> Handle {
     let mut actor = Actor {
         config: setup.config,
         environment: setup.environment,
+        live: setup.live,
         store: setup.store,
         passwords: Arc::new(setup.passwords),
         client_files: setup.client_files,
@@ -114,6 +116,7 @@ pub(super) struct OpenPlan {
 pub(super) struct Actor {
     pub(super) config: Config,
     pub(super) environment: Environment,
+    pub(super) live: LiveSettings,
     pub(super) store: SessionStore,
     pub(super) passwords: Arc<Passwords>,
     pub(super) client_files: ClientFiles,
@@ -271,19 +274,6 @@ impl Actor {
             self.client_files
                 .write(self.views().iter().map(client_entry).collect()),
         );
-    }
-}
-
-/// The limits of every session, from the config.
-pub(crate) fn limits(config: &Config) -> Limits {
-    Limits {
-        connect_timeout: config.connect_timeout,
-        max_connections: config.max_connections,
-        warm_connections: config.warm_connections,
-        keepalive: Keepalive {
-            interval: config.keepalive.interval,
-            timeout: config.keepalive.timeout,
-        },
     }
 }
 

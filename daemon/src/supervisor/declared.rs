@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Reloaded,
-    actor::{Actor, limits},
+    actor::Actor,
     closing::closing,
     entry::{Entry, Keeping, OnClosed, Running},
     find,
@@ -140,7 +140,7 @@ impl Actor {
     pub(super) async fn reload(&mut self, config: Config) -> Reloaded {
         let before = self.declared_by_name();
         self.config = config;
-        self.environment.limits = limits(&self.config);
+        self.live.set(&self.config);
         let after = self.declared_by_name();
         let mut reloaded = Reloaded::default();
         for (name, declared) in &before {

@@ -8,6 +8,7 @@ mod declared;
 mod entry;
 mod find;
 mod handle;
+mod live;
 mod opening;
 mod snapshot;
 
@@ -16,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use actor::limits;
 pub use actor::{Setup, spawn};
 pub use handle::{Handle, Use};
+pub use live::LiveSettings;
 pub use snapshot::{Address, SessionSnapshot, Snapshot};
 
 use crate::{

@@ -44,7 +44,7 @@ impl Actor {
             return;
         }
         let broker = Arc::clone(&self.environment.broker);
-        let keepalive = self.environment.limits.keepalive;
+        let keepalive = *self.environment.keepalive.borrow();
         let passwords = Arc::clone(&self.passwords);
         let events = self.events.clone();
         self.tasks.spawn(async move {

@@ -14,7 +14,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) keepalive: Keepalive,
+    /// For tunnels that are made from now on.
+    pub(crate) keepalive: watch::Receiver<Keepalive>,
     /// Known once the session has been up.
     pub(crate) addon: watch::Receiver<Option<String>>,
 }
@@ -31,6 +32,7 @@ impl Dialer {
             });
         };
         let lease = self.broker.ssh(&addon, None).await?;
-        ssh::dial(&lease, self.keepalive, others).await
+        let keepalive = *self.keepalive.borrow();
+        ssh::dial(&lease, keepalive, others).await
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     model::Generation,
     platform::clock::{BootInstant, Clock},
     postgres::StartupParameters,
-    proxy::{Counters, connection::Gateway, upstream::Reached},
+    proxy::{Counters, CurrentLimits, connection::Gateway, upstream::Reached},
 };
 
 /// How long one is kept. Settings of roles and databases that are changed elsewhere take
@@ -40,7 +40,7 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The connections that a session keeps ready.
 pub(crate) struct WarmPool {
-    limit: usize,
+    limits: CurrentLimits,
     state: Mutex<State>,
     counters: Arc<Counters>,
 }
@@ -71,10 +71,10 @@ struct Ready {
 // === impl WarmPool ===
 
 impl WarmPool {
-    /// Keeps at most `limit`.
-    pub(crate) fn new(limit: u32, counters: Arc<Counters>) -> Arc<Self> {
+    /// Keeps at most as many as the limits of the moment say.
+    pub(crate) fn new(limits: CurrentLimits, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
-            limit: limit as usize,
+            limits,
             state: Mutex::default(),
             counters,
         })
@@ -132,14 +132,16 @@ impl WarmPool {
 
     /// A place for a connection with these parameters, where there is to be one.
     fn reserve(&self, startup: &StartupParameters) -> Option<u64> {
+        let limit = self.limits.borrow().warm_connections as usize;
         let mut state = self.state();
         let is_full = state.full_until.is_some_and(|until| until > Instant::now());
         let is_known = state.kept.iter().any(|kept| kept.startup == *startup);
-        if state.closed || is_full || is_known || self.limit == 0 || startup.is_replication() {
+        if state.closed || is_full || is_known || limit == 0 || startup.is_replication() {
             return None;
         }
-        if state.kept.len() >= self.limit {
-            state.kept.remove(0);
+        if state.kept.len() >= limit {
+            let surplus = state.kept.len() + 1 - limit;
+            state.kept.drain(..surplus);
             self.count(&state);
         }
         let id = state.next;
@@ -253,6 +255,7 @@ async fn keep(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::Limits;
 
     fn startup(name: &'static str) -> StartupParameters {
         StartupParameters::new([("user", "u"), ("application_name", name)]).unwrap()
@@ -260,7 +263,13 @@ mod tests {
 
     fn warm(limit: u32) -> (Arc<WarmPool>, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        (WarmPool::new(limit, Arc::clone(&counters)), counters)
+        let limits = watch::Sender::new(Limits {
+            connect_timeout: Duration::from_secs(30),
+            max_connections: 200,
+            warm_connections: limit,
+        });
+        let warm = WarmPool::new(limits.subscribe(), Arc::clone(&counters));
+        (warm, counters)
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ impl Driver {
             return;
         }
         let (tunnel, lease) = (found.tunnel.clone(), Arc::clone(&found.lease));
-        let upstream_tls = self.environment.upstream_tls.clone();
+        let upstream_tls = self.environment.upstream_tls.borrow().clone();
         let proof = tokio::spawn(async move { proxy::probe(&tunnel, &lease, &upstream_tls).await });
         self.proof = Some(AbortOnDropHandle::new(proof));
     }
