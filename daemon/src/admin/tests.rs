@@ -190,9 +190,10 @@ fn post() -> String {
 
 /// A failed call's code and class.
 fn told<T: std::fmt::Debug>(outcome: Result<T, Cause>) -> (&'static str, Class) {
-    let row = outcome.unwrap_err().row();
-    assert!(!row.hint.is_empty(), "{}", row.code);
-    (row.code, row.class)
+    let cause = outcome.unwrap_err();
+    let (kind, words) = (cause.kind(), cause.words());
+    assert!(!words.hint.is_empty(), "{}", kind.code);
+    (kind.code, kind.class)
 }
 
 const SHARED: [(u16, &str, Class); 4] = [
@@ -306,12 +307,12 @@ async fn missing_dependencies_are_named_unless_they_are_to_be_installed() {
     world.on(&post(), [needs(&["cube", "hstore"])]);
     let (steps, outcome) = world.install("earthdistance", Dependencies::Report).await;
     assert_eq!(steps, ["? earthdistance"]);
-    let row = outcome.unwrap_err().row();
+    let words = outcome.unwrap_err().words();
     assert_eq!(
-        row.sentence,
+        words.sentence,
         "extension earthdistance has one or more unsatisfied dependencies; all of its dependencies must be installed: cube, hstore"
     );
-    assert!(row.hint.contains("--recursive"), "{}", row.hint);
+    assert!(words.hint.contains("--recursive"), "{}", words.hint);
 }
 
 #[tokio::test]
@@ -346,9 +347,10 @@ async fn a_cycle_is_told_and_not_run_around() {
     let world = World::new().await;
     world.on(&post(), [needs(&["b"]), needs(&["a"])]);
     let (_, outcome) = world.install("a", Dependencies::Install).await;
-    let row = outcome.unwrap_err().row();
-    assert_eq!(row.code, "extension-cycle");
-    assert!(row.sentence.ends_with(": a, b"), "{}", row.sentence);
+    let cause = outcome.unwrap_err();
+    let (kind, words) = (cause.kind(), cause.words());
+    assert_eq!(kind.code, "extension-cycle");
+    assert!(words.sentence.ends_with(": a, b"), "{}", words.sentence);
     assert_eq!(world.server.asked(&post()), 2);
 }
 
@@ -364,10 +366,11 @@ async fn after_a_lost_answer_the_list_tells() {
         (Ok(()), vec!["? a".into(), "+ a 2".into()])
     );
     let (_, outcome) = world.install("other", Dependencies::Report).await;
-    let row = outcome.unwrap_err().row();
-    assert_eq!(row.code, "outcome-unknown");
+    let cause = outcome.unwrap_err();
+    let (kind, words) = (cause.kind(), cause.words());
+    assert_eq!(kind.code, "outcome-unknown");
     assert_eq!(
-        row.hint,
+        words.hint,
         "see `borealisctl extensions borealis-pg-hex-1` before asking again"
     );
     assert_eq!(world.server.asked(&post()), 2);
@@ -467,7 +470,7 @@ async fn statuses_of_integrations() {
     check_once(line, ask).await;
     let world = World::new().await;
     world.on(line, [reason(400)]);
-    let sentence = ask(&world).await.unwrap_err().row().sentence;
+    let sentence = ask(&world).await.unwrap_err().words().sentence;
     assert!(sentence.ends_with(": the provider's words"), "{sentence}");
     assert_eq!(
         world.body(line),
@@ -647,12 +650,13 @@ async fn a_restore_that_the_daemon_does_not_remember_is_found() {
     );
     let started = Started::default();
     let outcome = world.restore(&started, to_ramen(), Again::Join).await;
-    let row = outcome.unwrap_err().row();
-    assert_eq!(row.code, "restore-under-way");
+    let cause = outcome.unwrap_err();
+    let (kind, words) = (cause.kind(), cause.words());
+    assert_eq!(kind.code, "restore-under-way");
     assert!(
-        row.hint.contains("info borealis-pg-new-2 --wait"),
+        words.hint.contains("info borealis-pg-new-2 --wait"),
         "{}",
-        row.hint
+        words.hint
     );
     assert_eq!(world.server.asked(CREATE), 0);
 
@@ -699,11 +703,11 @@ async fn statuses_of_a_restore() {
     let taken = json!({ "id": "invalid_params", "message": "Name COPY is already taken." });
     world.on(CREATE, [Reply::json(422, &taken)]);
     let outcome = world.restore(&started, to_ramen(), Again::Start).await;
-    let row = outcome.unwrap_err().row();
+    let words = outcome.unwrap_err().words();
     assert!(
-        row.sentence.contains("Name COPY is already taken."),
+        words.sentence.contains("Name COPY is already taken."),
         "{}",
-        row.sentence
+        words.sentence
     );
 }
 

@@ -29,7 +29,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// A cause as a gRPC status, with the failure as its details.
 pub(super) fn status(cause: &Cause) -> Status {
     let failure = failure(cause);
-    let code = match cause.row().class {
+    let code = match cause.kind().class {
         Class::Usage => Code::InvalidArgument,
         Class::Login => Code::Unauthenticated,
         Class::NotFound => Code::NotFound,
@@ -60,8 +60,8 @@ pub(super) fn refused(cause: Cause) -> Status {
 
 /// A cause as the API shows it.
 pub(super) fn failure(cause: &Cause) -> v1::Failure {
-    let row = cause.row();
-    let class = match row.class {
+    let (kind, words) = (cause.kind(), cause.words());
+    let class = match kind.class {
         Class::Operation => v1::FailureClass::Operation,
         Class::Usage => v1::FailureClass::Usage,
         Class::Login => v1::FailureClass::Login,
@@ -69,10 +69,10 @@ pub(super) fn failure(cause: &Cause) -> v1::Failure {
         Class::Unavailable => v1::FailureClass::Unavailable,
     };
     v1::Failure {
-        code: row.code.into(),
+        code: kind.code.into(),
         class: class.into(),
-        message: row.sentence,
-        hint: row.hint,
+        message: words.sentence,
+        hint: words.hint,
     }
 }
 

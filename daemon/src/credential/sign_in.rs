@@ -358,6 +358,6 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(cause, Cause::TwoFactorRequired);
-        assert!(cause.row().hint.contains("heroku login"));
+        assert!(cause.words().hint.contains("heroku login"));
     }
 }

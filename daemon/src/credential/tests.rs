@@ -159,11 +159,11 @@ async fn each_status_has_its_cause_and_none_is_kept() {
     ] {
         world.first(DATABASE, [refuse(status)]);
         let cause = world.read_only(None).await.unwrap_err();
-        assert_eq!(cause.row().code, code);
+        assert_eq!(cause.kind().code, code);
     }
     world.first(DATABASE, [refuse(503), refuse(503), refuse(503)]);
     let cause = world.read_only(None).await.unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
+    assert_eq!(cause.kind().code, "provider-unavailable");
     assert_eq!(world.read_only(None).await.as_deref(), Ok("secret-ro-1"));
     // What is held outlives a renewal that fails.
     world.first(DATABASE, [refuse(403)]);
@@ -191,7 +191,7 @@ async fn a_refused_grant_is_replaced_once() {
     assert_eq!(world.server.asked(MAKE), 2);
     world.first(DATABASE, [refuse(401), refuse(401)]);
     let cause = world.read_only(Some(1)).await.unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
+    assert_eq!(cause.kind().code, "provider-unavailable");
     assert_eq!(world.server.asked(MAKE), 4);
     world.end().await;
 }
@@ -251,7 +251,7 @@ async fn a_grant_without_a_token_is_removed_too() {
     let reply = Reply::json(201, &json!({ "id": "grant-1" }));
     world.first(MAKE, [Step::Lost(reply)]);
     let cause = world.read_only(None).await.unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
+    assert_eq!(cause.kind().code, "provider-unavailable");
     world.end().await;
 }
 
@@ -308,7 +308,7 @@ async fn a_provider_that_hangs_is_an_answer() {
     let hang = || Step::Instead(Reply::Hang);
     world.first(DATABASE, [hang(), hang(), hang()]);
     let cause = world.read_only(None).await.unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
+    assert_eq!(cause.kind().code, "provider-unavailable");
     world.end().await;
 }
 
@@ -394,7 +394,7 @@ async fn the_app_s_own_user() {
         assert_eq!(cause.unwrap_err(), expected);
     }
     let cause = world.broker.database(&app_user("no-app", "X"), None).await;
-    assert_eq!(cause.unwrap_err().row().code, "app-not-found");
+    assert_eq!(cause.unwrap_err().kind().code, "app-not-found");
     assert_eq!(world.server.asked(MAKE), 0);
     world.end().await;
 }
@@ -514,8 +514,8 @@ async fn a_look_up_without_the_needed_names_is_unavailable() {
         .resolve(Target::App("sushi".into()))
         .await
         .unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
-    assert!(cause.row().sentence.contains("name"), "{cause}");
+    assert_eq!(cause.kind().code, "provider-unavailable");
+    assert!(cause.words().sentence.contains("name"), "{cause}");
     world.first(
         "GET /addons/id-1/addon-attachments",
         [Step::Instead(Reply::json(200, &json!([])))],
@@ -524,7 +524,7 @@ async fn a_look_up_without_the_needed_names_is_unavailable() {
         .resolve(Target::App("sushi".into()))
         .await
         .unwrap_err();
-    assert_eq!(cause.row().code, "provider-unavailable");
+    assert_eq!(cause.kind().code, "provider-unavailable");
     world.end().await;
 }
 

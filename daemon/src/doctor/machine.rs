@@ -90,13 +90,13 @@ impl Doctor {
             match (&view.address, &view.status.last_error) {
                 (Some(_), _) => listening += 1,
                 (None, Some(cause)) => {
-                    let row = cause.row();
+                    let words = cause.words();
                     let hint = format!(
                         "end that program, or `borealisctl close {0}` and open it at another port",
                         view.name
                     );
                     let report = report.about(view.name.to_string());
-                    report.fail("ports", row.sentence, &hint).await;
+                    report.fail("ports", words.sentence, &hint).await;
                 }
                 (None, None) => {}
             }

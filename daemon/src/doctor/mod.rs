@@ -132,8 +132,8 @@ impl Report {
     }
 
     async fn fail_for(&self, id: &'static str, cause: &Cause) {
-        let row = cause.row();
-        self.fail(id, row.sentence, &row.hint).await;
+        let words = cause.words();
+        self.fail(id, words.sentence, &words.hint).await;
     }
 
     /// Nothing can be checked further on.

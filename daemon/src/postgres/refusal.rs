@@ -28,13 +28,13 @@ pub(super) struct ErrorResponse<'a> {
 }
 
 /// The ErrorResponse that says why a session can't serve a client: severity FATAL, the
-/// SQLSTATE of the cause's row, its sentence with the session's name before it, its hint.
+/// SQLSTATE of the cause, its sentence with the session's name before it, its hint.
 pub fn error_response(cause: &Cause, session: &SessionName) -> Bytes {
-    let row = cause.row();
+    let words = cause.words();
     ErrorResponse {
-        sqlstate: row.sqlstate,
-        message: &format!("session \"{session}\": {}", row.sentence),
-        hint: &row.hint,
+        sqlstate: cause.kind().sqlstate,
+        message: &format!("session \"{session}\": {}", words.sentence),
+        hint: &words.hint,
         detail: "",
     }
     .encode()
@@ -43,11 +43,11 @@ pub fn error_response(cause: &Cause, session: &SessionName) -> Bytes {
 /// The ErrorResponse that ends an established connection: as [`error_response`], but always
 /// 57P01, which poolers and drivers take for the end of the connection and nothing else.
 pub fn farewell(cause: &Cause, session: &SessionName) -> Bytes {
-    let row = cause.row();
+    let words = cause.words();
     ErrorResponse {
         sqlstate: "57P01",
-        message: &format!("session \"{session}\": {}", row.sentence),
-        hint: &row.hint,
+        message: &format!("session \"{session}\": {}", words.sentence),
+        hint: &words.hint,
         detail: "",
     }
     .encode()

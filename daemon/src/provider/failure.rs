@@ -251,7 +251,7 @@ mod tests {
         let code = |status| {
             refused(Api::Borealis, status, None)
                 .addon_cause("a-1")
-                .row()
+                .kind()
                 .code
         };
         assert_eq!(code(403), "access-revoked");
@@ -301,7 +301,7 @@ mod tests {
             }
         );
         assert_eq!(
-            limited(Api::Borealis).addon_cause("a").row().code,
+            limited(Api::Borealis).addon_cause("a").kind().code,
             "provider-unavailable"
         );
     }

@@ -585,10 +585,10 @@ impl Driver {
 
 /// Whether a client is better told at once than held.
 fn waiting_is_no_use(cause: &Cause) -> bool {
-    let row = cause.row();
-    row.class != Class::Operation
+    let kind = cause.kind();
+    kind.class != Class::Operation
         || matches!(
-            row.retry,
+            kind.retry,
             Retry::Never | Retry::WhenTokenChanges | Retry::Slowly
         )
 }

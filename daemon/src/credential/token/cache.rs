@@ -358,7 +358,7 @@ mod tests {
             instead: Some("HEROKU_API_TOKEN"),
         }]));
         let cause = keeper.current().await.unwrap_err();
-        assert_eq!(cause.row().code, "not-logged-in");
+        assert_eq!(cause.kind().code, "not-logged-in");
         assert!(cause.to_string().contains("did you mean HEROKU_API_KEY?"));
     }
 

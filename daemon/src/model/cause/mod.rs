@@ -1,0 +1,352 @@
+//! Why something can't be done: one closed set, classified once at the edge where it is
+//! seen, and spoken in three voices: a gRPC status, a line of borealisctl with its exit
+//! code, an ErrorResponse to a Postgres client. A new reason to fail is a variant, its line
+//! in [`Cause::kind`] and its words in the file of its topic.
+
+mod account;
+mod addon;
+mod kind;
+mod machine;
+mod provider;
+mod refusal;
+mod request;
+mod session;
+mod way;
+
+use std::{fmt, time::Duration};
+
+pub use self::{kind::Kind, refusal::Refusal};
+use super::{HostPort, SessionName};
+
+/// Why something failed. No variant holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "each variant's sentence in `words` says what it means"
+)]
+pub enum Cause {
+    // The request.
+    TargetMissing,
+    InvalidRequest {
+        problem: String,
+    },
+    NoSuchSession {
+        name: String,
+        open: Vec<String>,
+    },
+    SeveralSessions {
+        target: String,
+        names: Vec<String>,
+    },
+    NameTaken {
+        name: SessionName,
+        by: String,
+    },
+    PortInUse {
+        port: u16,
+        holder: Option<String>,
+    },
+    PortRangeUsedUp {
+        range: String,
+    },
+
+    // The Heroku account.
+    NotLoggedIn,
+    /// No place has a token, and some of them can't be read or hold what is none.
+    NoUsableToken {
+        problems: String,
+    },
+    TokenRefused {
+        source: String,
+    },
+    TwoFactorRequired,
+
+    // What the target leads to.
+    AppNotFound {
+        app: String,
+    },
+    AddonNotFound {
+        addon: String,
+        app: Option<String>,
+    },
+    TargetNotFound {
+        word: String,
+    },
+    NoAddon {
+        app: String,
+    },
+    SeveralAddons {
+        app: String,
+        attachments: Vec<String>,
+    },
+    OtherService {
+        addon: String,
+    },
+    ConfigVariableInvalid {
+        app: String,
+        variable: String,
+    },
+
+    // The add-on's state.
+    AccessRevoked {
+        addon: String,
+    },
+    Provisioning {
+        addon: String,
+    },
+    Upgrading {
+        addon: String,
+    },
+
+    // The provider's APIs.
+    RateLimited {
+        retry_after: Option<Duration>,
+    },
+    ProviderUnavailable {
+        api: &'static str,
+        detail: String,
+    },
+    ProviderRefused {
+        api: &'static str,
+        status: u16,
+        message: String,
+        request_id: Option<String>,
+    },
+    /// A call that changes something may have been carried out.
+    OutcomeUnknown {
+        /// What goes on after "whether".
+        doing: String,
+        detail: String,
+        /// The command that shows it.
+        look: Option<String>,
+    },
+    /// What the owner of an add-on wants of it can't be done.
+    Refused(Refusal),
+
+    // The way to the database.
+    NoNetwork,
+    BastionUnreachable {
+        bastion: HostPort,
+        detail: String,
+    },
+    BastionRefusedKey {
+        bastion: HostPort,
+    },
+    HostKeyDiffers {
+        bastion: HostPort,
+    },
+    TunnelLost {
+        detail: String,
+    },
+    DatabaseUnreachable {
+        server: HostPort,
+        detail: String,
+    },
+    UpstreamTls {
+        server: HostPort,
+        detail: String,
+    },
+    /// The database refused the credential that the provider issued.
+    DatabaseRefusedLogin {
+        sqlstate: String,
+        message: String,
+    },
+    /// Another machine of the user renews the credentials that this one holds, and so on.
+    CredentialsContested {
+        addon: String,
+        times: usize,
+        within: Duration,
+    },
+    /// Any other refusal by the database at a log-in, in its own words.
+    DatabaseRefused {
+        sqlstate: String,
+        message: String,
+    },
+
+    // The session.
+    HoldTimeout {
+        waited: Duration,
+        because: Option<Box<Cause>>,
+    },
+    TooManyConnections {
+        limit: u32,
+    },
+    SessionClosing,
+    SessionExpired,
+    DaemonStopping,
+
+    // The machine the daemon runs on.
+    ConfigInvalid {
+        problem: String,
+    },
+    StateUnwritable {
+        path: String,
+        detail: String,
+    },
+    SocketPathTooLong {
+        path: String,
+    },
+    MetricsUnserved {
+        address: String,
+        detail: String,
+    },
+    Internal {
+        detail: String,
+    },
+}
+
+/// What a cause means to the one who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The operation failed: exit code 1.
+    Operation,
+    /// The request makes no sense: exit code 2.
+    Usage,
+    /// Not logged in: exit code 4.
+    Login,
+    /// Nothing, or more than one thing, fits: exit code 5.
+    NotFound,
+    /// The add-on can't be used now: exit code 6.
+    Unavailable,
+}
+
+/// What a session does about a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Only the user can help.
+    Never,
+    /// Try again, with growing pauses.
+    Backoff,
+    /// Try once with a new lease, then as [`Retry::Backoff`].
+    NewLease,
+    /// Try again every few minutes: the provider's side takes that long.
+    Slowly,
+    /// Try again when the Heroku token changes.
+    WhenTokenChanges,
+    /// Try again when there is a network.
+    WithNetwork,
+}
+
+/// What is said of a cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// What failed, and for what, without a full stop.
+    pub sentence: String,
+    /// What to do next; empty where there is nothing to do.
+    pub hint: String,
+}
+
+// === impl Words ===
+
+impl Words {
+    fn new(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// What is said of it, made when it is said.
+    pub fn words(&self) -> Words {
+        match self {
+            Self::TargetMissing => request::target_missing(),
+            Self::InvalidRequest { problem } => request::invalid_request(problem),
+            Self::NoSuchSession { name, open } => request::no_such_session(name, open),
+            Self::SeveralSessions { target, names } => request::several_sessions(target, names),
+            Self::NameTaken { name, by } => request::name_taken(name, by),
+            Self::PortInUse { port, holder } => request::port_in_use(*port, holder.as_deref()),
+            Self::PortRangeUsedUp { range } => request::port_range_used_up(range),
+            Self::NotLoggedIn => account::not_logged_in(),
+            Self::NoUsableToken { problems } => account::no_usable_token(problems),
+            Self::TokenRefused { source } => account::token_refused(source),
+            Self::TwoFactorRequired => account::two_factor_required(),
+            Self::AppNotFound { app } => addon::app_not_found(app),
+            Self::AddonNotFound { addon, app } => addon::addon_not_found(addon, app.as_deref()),
+            Self::TargetNotFound { word } => addon::target_not_found(word),
+            Self::NoAddon { app } => addon::no_addon(app),
+            Self::SeveralAddons { app, attachments } => addon::several_addons(app, attachments),
+            Self::OtherService { addon } => addon::other_service(addon),
+            Self::ConfigVariableInvalid { app, variable } => {
+                addon::config_variable_invalid(app, variable)
+            }
+            Self::AccessRevoked { addon } => addon::access_revoked(addon),
+            Self::Provisioning { addon } => addon::provisioning(addon),
+            Self::Upgrading { addon } => addon::upgrading(addon),
+            Self::RateLimited { retry_after } => provider::rate_limited(*retry_after),
+            Self::ProviderUnavailable { api, detail } => {
+                provider::provider_unavailable(api, detail)
+            }
+            Self::ProviderRefused {
+                api,
+                status,
+                message,
+                request_id,
+            } => provider::provider_refused(api, *status, message, request_id.as_deref()),
+            Self::OutcomeUnknown {
+                doing,
+                detail,
+                look,
+            } => provider::outcome_unknown(doing, detail, look.as_deref()),
+            Self::Refused(refusal) => refusal.words(),
+            Self::NoNetwork => way::no_network(),
+            Self::BastionUnreachable { bastion, detail } => {
+                way::bastion_unreachable(bastion, detail)
+            }
+            Self::BastionRefusedKey { bastion } => way::bastion_refused_key(bastion),
+            Self::HostKeyDiffers { bastion } => way::host_key_differs(bastion),
+            Self::TunnelLost { detail } => way::tunnel_lost(detail),
+            Self::DatabaseUnreachable { server, detail } => {
+                way::database_unreachable(server, detail)
+            }
+            Self::UpstreamTls { server, detail } => way::upstream_tls(server, detail),
+            Self::DatabaseRefusedLogin { sqlstate, message } => {
+                way::database_refused_login(sqlstate, message)
+            }
+            Self::CredentialsContested {
+                addon,
+                times,
+                within,
+            } => way::credentials_contested(addon, *times, *within),
+            Self::DatabaseRefused { sqlstate, message } => way::database_refused(sqlstate, message),
+            Self::HoldTimeout { waited, because } => {
+                session::hold_timeout(*waited, because.as_deref())
+            }
+            Self::TooManyConnections { limit } => session::too_many_connections(*limit),
+            Self::SessionClosing => session::session_closing(),
+            Self::SessionExpired => session::session_expired(),
+            Self::DaemonStopping => session::daemon_stopping(),
+            Self::ConfigInvalid { problem } => machine::config_invalid(problem),
+            Self::StateUnwritable { path, detail } => machine::state_unwritable(path, detail),
+            Self::SocketPathTooLong { path } => machine::socket_path_too_long(path),
+            Self::MetricsUnserved { address, detail } => machine::metrics_unserved(address, detail),
+            Self::Internal { detail } => machine::internal(detail),
+        }
+    }
+
+    /// What a session does about it.
+    pub fn retry(&self) -> Retry {
+        self.kind().retry
+    }
+
+    /// Whether waiting can't help, so that an `open` that meets it leaves nothing behind.
+    pub fn is_for_good(&self) -> bool {
+        let kind = self.kind();
+        matches!(
+            kind.class,
+            Class::Usage | Class::Login | Class::NotFound | Class::Unavailable
+        ) || kind.retry == Retry::Never
+            || matches!(self, Self::ConfigVariableInvalid { .. })
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().sentence)
+    }
+}
+
+impl std::error::Error for Cause {}

@@ -1,0 +1,83 @@
+//! The way to the database.
+
+use std::time::Duration;
+
+use super::Words;
+use crate::model::HostPort;
+
+pub(super) fn no_network() -> Words {
+    Words::new(
+        "this machine has no network",
+        "the session comes back by itself with the network",
+    )
+}
+
+pub(super) fn bastion_unreachable(bastion: &HostPort, detail: &str) -> Words {
+    Words::new(
+        format!("can't reach the SSH server {bastion}: {detail}"),
+        "check the network, and whether a firewall lets SSH out",
+    )
+}
+
+pub(super) fn bastion_refused_key(bastion: &HostPort) -> Words {
+    Words::new(
+        format!("the SSH server {bastion} refused the personal SSH key"),
+        "`borealisctl rotate` asks for a new one",
+    )
+}
+
+pub(super) fn host_key_differs(bastion: &HostPort) -> Words {
+    Words::new(
+        format!(
+            "the host key of the SSH server {bastion} is not the one that the add-on's API gave; someone may be intercepting the connection"
+        ),
+        "nothing was sent to that server; try from another network, and tell Borealis support if it stays so",
+    )
+}
+
+pub(super) fn tunnel_lost(detail: &str) -> Words {
+    Words::new(
+        format!("the SSH connection was lost: {detail}"),
+        "the session reconnects by itself",
+    )
+}
+
+pub(super) fn database_unreachable(server: &HostPort, detail: &str) -> Words {
+    Words::new(
+        format!("the SSH server can't reach the database server {server}: {detail}"),
+        "the database may be restarting; the session tries again by itself",
+    )
+}
+
+pub(super) fn upstream_tls(server: &HostPort, detail: &str) -> Words {
+    Words::new(
+        format!("TLS with the database server {server} failed: {detail}"),
+        "see upstream_tls and upstream_ca in config.toml",
+    )
+}
+
+pub(super) fn database_refused_login(sqlstate: &str, message: &str) -> Words {
+    Words::new(
+        format!(
+            "the database refused the credentials that the provider issued ({sqlstate}: {message})"
+        ),
+        "another machine of yours may be renewing them too; the session tries again by itself",
+    )
+}
+
+pub(super) fn credentials_contested(addon: &str, times: usize, within: Duration) -> Words {
+    Words::new(
+        format!(
+            "the personal credentials of add-on {addon} were replaced from elsewhere {times} times within {} minutes; another machine of yours seems to use it too, and each takes the other's password away",
+            within.as_secs() / 60
+        ),
+        "both go on working, but log-ins wait for each other; close the session on one of them, or open it with `--role app`, whose password they share",
+    )
+}
+
+pub(super) fn database_refused(sqlstate: &str, message: &str) -> Words {
+    Words::new(
+        format!("the database refused the connection ({sqlstate}: {message})"),
+        "",
+    )
+}
