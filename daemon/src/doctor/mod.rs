@@ -5,12 +5,17 @@
 //! are held. What is the client's to check (socket, service manager) isn't here.
 
 mod account;
+mod check;
 mod machine;
+mod side_by_side;
 mod way;
 
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
+
+pub use check::{Check, Outcome};
+use side_by_side::side_by_side;
 
 use crate::{
     credential::Broker,
@@ -39,34 +44,6 @@ pub struct Doctor {
     pub runtime_dir: PathBuf,
 }
 
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// Stable and machine readable.
-    pub id: &'static str,
-    /// The session or target that it is about; empty where it is about the daemon.
-    pub subject: String,
-    /// How it is.
-    pub outcome: Outcome,
-    /// What was found, in a sentence without a full stop.
-    pub found: String,
-    /// What to do; empty where there is nothing to do.
-    pub hint: String,
-}
-
-/// How something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// As it should be.
-    Ok,
-    /// Works, but may not for long, or not for everything.
-    Warn,
-    /// Doesn't work.
-    Fail,
-    /// An earlier failure leaves nothing to check.
-    Skipped,
-}
-
 /// Where checks go, one at a time.
 struct Report {
     subject: String,
@@ -77,7 +54,8 @@ struct Report {
 
 impl Doctor {
     /// Makes the checks and sends each as it is done: those of the daemon, and of the way to
-    /// `target`, or to every open session where none is named. Dropping the future ends it;
+    /// `target`, or to every open session where none is named; several of these at a time, told
+    /// in their order. Dropping the future ends it;
     /// what was asked of the provider meanwhile is undone as always.
     pub async fn diagnose(self, target: Option<Target>, checks: mpsc::Sender<Check>) {
         let report = Report {
@@ -102,10 +80,15 @@ impl Doctor {
                 }
             },
         };
-        for view in subjects {
-            let report = report.about(view.name.to_string());
-            self.way_of_session(&report, &view).await;
-        }
+        let ways = subjects.into_iter().map(|view| {
+            let doctor = self.clone();
+            move |checks| async move {
+                let subject = view.name.to_string();
+                let report = Report { subject, checks };
+                doctor.way_of_session(&report, &view).await;
+            }
+        });
+        side_by_side(ways, &checks).await;
     }
 }
 
