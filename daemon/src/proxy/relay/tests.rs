@@ -178,20 +178,25 @@ async fn within_a_message_nothing_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_not_waited_for() {
-    let ((), ()) = with(
+    let relaying = with(
         Some(ProtocolTracker::new()),
         async |mut relay| {
-            let _ = timeout(Duration::from_secs(1), relay.run()).await;
+            let stuck = timeout(Duration::from_secs(1), relay.run()).await;
+            assert!(stuck.is_err(), "it waits for the client: {stuck:?}");
             relay.close_with_error(GOODBYE).await;
         },
         async |Ends {
                    client,
                    mut database,
                }| {
-            let _ = timeout(Duration::from_secs(5), database.write_all(&[0; 500_000])).await;
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            drop(client);
+            let taken = timeout(Duration::from_secs(5), database.write_all(&[0; 500_000])).await;
+            // Both stay open: nothing but a limit of its own ends the relay.
+            (client, taken.is_ok_and(|written| written.is_ok()))
         },
-    )
-    .await;
+    );
+    let ended = timeout(Duration::from_secs(60), relaying).await;
+    let ((), (client, all_was_taken)) = ended.expect("the relay ends by itself");
+    assert!(!all_was_taken);
+    // The error can't be said within what the client has not read.
+    assert!(!rest(client).await.ends_with(GOODBYE));
 }

@@ -8,19 +8,27 @@ const PROOF: &[u8] = b"Z\0\0\0\x05I";
 const PARAMETER: &[u8] = b"S\0\0\0\x08a\0b\0";
 const FATAL: &[u8] = b"E\0\0\0\x0cC57P01\0\0";
 
+/// What a check comes to, what the client heard of it, and what it asked that is still unread.
 async fn over<F: Future<Output = DuplexStream>>(
     asked: &[u8],
     database: impl FnOnce(DuplexStream) -> F,
-) -> (Liveness, Vec<u8>) {
+) -> (Liveness, Vec<u8>, Vec<u8>) {
     let (mut client, mut near_client) = duplex(1024);
     let (mut near_database, far_database) = duplex(1024);
     client.write_all(asked).await.unwrap();
     let handing = check_liveness(&mut near_client, &mut near_database);
-    let (handed, _database) = tokio::join!(handing, database(far_database));
+    let (handed, mut database) = tokio::join!(handing, database(far_database));
+    drop(near_database);
+    let mut passed_on = Vec::new();
+    database.read_to_end(&mut passed_on).await.unwrap();
+    assert_eq!(passed_on, b"", "the database hears nothing but the check");
+    client.shutdown().await.unwrap();
+    let mut unread = Vec::new();
+    near_client.read_to_end(&mut unread).await.unwrap();
     drop(near_client);
     let mut told = Vec::new();
     client.read_to_end(&mut told).await.unwrap();
-    (handed.unwrap(), told)
+    (handed.unwrap(), told, unread)
 }
 
 async fn expect(stream: &mut DuplexStream, bytes: &[u8]) {
@@ -31,7 +39,7 @@ async fn expect(stream: &mut DuplexStream, bytes: &[u8]) {
 
 #[tokio::test]
 async fn nothing_is_passed_on_before_the_proof() {
-    let (handed, told) = over(QUERY, async |mut database| {
+    let (handed, told, unread) = over(QUERY, async |mut database| {
         expect(&mut database, SYNC).await;
         let said = [PROOF, PARAMETER].concat();
         database.write_all(&said).await.unwrap();
@@ -41,8 +49,8 @@ async fn nothing_is_passed_on_before_the_proof() {
     let Liveness::Alive { asked, said } = handed else {
         panic!("{handed:?}");
     };
-    // What was there to be read may or may not have been.
-    assert!(asked == QUERY || asked.is_empty(), "{asked:?}");
+    // It may have been read or not, but none of it is lost.
+    assert_eq!([&asked, &unread[..]].concat(), QUERY);
     assert_eq!(said, PARAMETER);
     assert_eq!(told, b"");
 }
@@ -50,7 +58,7 @@ async fn nothing_is_passed_on_before_the_proof() {
 #[tokio::test]
 async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
     for last in [FATAL, &[PARAMETER, FATAL].concat(), b""] {
-        let (handed, told) = over(QUERY, async |mut database| {
+        let (handed, told, unread) = over(QUERY, async |mut database| {
             expect(&mut database, SYNC).await;
             database.write_all(last).await.unwrap();
             database.shutdown().await.unwrap();
@@ -60,7 +68,7 @@ async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
         let Liveness::Dead { asked } = handed else {
             panic!("{handed:?}");
         };
-        assert!(asked == QUERY || asked.is_empty(), "{asked:?}");
+        assert_eq!([&asked, &unread[..]].concat(), QUERY);
         assert_eq!(told, b"", "the client hears nothing of it");
     }
 }
@@ -68,7 +76,7 @@ async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
 #[tokio::test]
 async fn what_may_come_at_any_time_is_kept_for_the_client() {
     for whole in [true, false] {
-        let (handed, told) = over(b"", async |mut database| {
+        let (handed, told, _) = over(b"", async |mut database| {
             expect(&mut database, SYNC).await;
             let all = [PARAMETER, PARAMETER, PROOF].concat();
             for piece in all.chunks(if whole { all.len() } else { 1 }) {
