@@ -6,36 +6,16 @@ use borealis_proto::{
     API_VERSION,
     v1::{self, daemon_service_server::DaemonService},
 };
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Services, convert};
+use super::{About, Services, convert};
 use crate::{
     credential::Broker,
     reload::Reloader,
     session::machine::Phase,
     supervisor::{Handle, Snapshot},
 };
-
-/// Facts of this process that don't change.
-#[derive(Debug, Clone)]
-pub struct About {
-    /// When it began.
-    pub started_at: Timestamp,
-    /// Its control socket.
-    pub socket: PathBuf,
-    /// Its config file, whether there or not.
-    pub config_file: PathBuf,
-    /// Where it keeps what survives.
-    pub state_dir: PathBuf,
-    /// Where sockets and libpq's files are.
-    pub runtime_dir: PathBuf,
-    /// What the certificates of managed sessions are signed by.
-    pub ca_file: PathBuf,
-    /// What was found wrong at the start.
-    pub problems: Vec<v1::Failure>,
-}
 
 pub(super) struct Daemon {
     handle: Handle,

@@ -6,6 +6,7 @@ mod addons;
 mod convert;
 mod daemon;
 mod diagnostics;
+mod services;
 mod sessions;
 mod socket;
 
@@ -20,38 +21,8 @@ use borealis_proto::v1::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-pub use daemon::About;
+pub use services::{About, Services};
 pub use socket::{ClaimError, Socket};
-
-use crate::{
-    credential::{Broker, SignIn},
-    doctor::Doctor,
-    journal::Journal,
-    reload::Reloader,
-    supervisor,
-};
-
-/// What the API is served from.
-pub struct Services {
-    /// The sessions.
-    pub sessions: supervisor::Handle,
-    /// Asks the provider about add-ons.
-    pub broker: Arc<Broker>,
-    /// Facts of this process.
-    pub about: About,
-    /// Reads config and token again.
-    pub reloader: Arc<Reloader>,
-    /// Signs in and out.
-    pub sign_in: Arc<SignIn>,
-    /// What happened.
-    pub journal: Journal,
-    /// Makes the metrics' text.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Makes checks.
-    pub doctor: Doctor,
-    /// Stops the daemon.
-    pub shutdown: tokio_util::sync::CancellationToken,
-}
 
 /// Why the API can't be served.
 #[derive(Debug, thiserror::Error)]

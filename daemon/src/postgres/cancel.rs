@@ -8,7 +8,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{startup, wire};
+use super::wire;
 
 /// A request to cancel, with the key that the server gave the connection it is for.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub struct CancelRequest {
 // === impl CancelRequest ===
 
 impl CancelRequest {
+    /// Stands where a startup packet has its version.
+    pub(super) const CODE: u32 = 80_877_102;
     const PROCESS_ID: usize = 4;
     /// Four bytes in protocol 3.0; 3.2 allows up to 256.
     const SECRET: std::ops::RangeInclusive<usize> = 4..=256;
@@ -33,7 +35,7 @@ impl CancelRequest {
 
     /// The packet, as it goes to the server.
     pub fn encode(&self) -> Bytes {
-        startup::cancel_request(&self.key)
+        wire::frame(None, &[&Self::CODE.to_be_bytes(), &self.key[..]].concat())
     }
 }
 

@@ -34,7 +34,7 @@ pub use backend::{
 pub use cancel::{CancelRequest, forward as forward_cancel};
 pub use frontend::{
     Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
-    ScramVerifierError, TlsOffer, greet,
+    ScramVerifierError, TlsOffer, greet, refuse_unread,
 };
 pub use protocol_tracker::{Boundary, ProtocolTracker};
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};

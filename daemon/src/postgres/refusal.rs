@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Greeting, Stream, TlsOffer, greet, wire};
+use super::{Stream, wire};
 use crate::model::{Cause, SessionName};
 
 /// How long a refused client is listened to.
@@ -87,20 +87,6 @@ pub async fn send_and_close<S: Stream>(mut stream: S, error_response: &[u8]) {
     .await;
 }
 
-/// Refuses a client of which nothing has been read: takes its startup packet, so that it is
-/// ready to hear, tells it the cause and closes. Cancel requests, silence and nonsense are
-/// closed without a word. Waits as long as the client does; the caller bounds the time.
-pub async fn refuse_unread<S: Stream>(
-    stream: S,
-    tls: &TlsOffer,
-    cause: &Cause,
-    session: &SessionName,
-) {
-    if let Ok(Greeting::Startup(client)) = greet(stream, tls).await {
-        client.refuse(cause, session).await;
-    }
-}
-
 // === impl ErrorResponse ===
 
 impl ErrorResponse<'_> {
@@ -132,6 +118,7 @@ impl ErrorResponse<'_> {
 mod tests {
     use super::*;
     use crate::postgres::backend::DatabaseRefusal;
+    use crate::postgres::{TlsOffer, refuse_unread};
 
     fn session() -> SessionName {
         SessionName::parse("sushi").unwrap()

@@ -7,7 +7,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{cancel::CancelRequest, wire};
 
-const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
@@ -277,7 +276,7 @@ impl FirstPacket {
         match code {
             SSL_REQUEST if rest.is_empty() => Ok(Self::SslRequest),
             GSSENC_REQUEST if rest.is_empty() => Ok(Self::GssencRequest),
-            CANCEL_REQUEST => CancelRequest::parse(rest)
+            CancelRequest::CODE => CancelRequest::parse(rest)
                 .map(Self::Cancel)
                 .ok_or(StartupError::CancelLength),
             code => {
@@ -318,13 +317,9 @@ fn encode<'a>(
     wire::frame(None, &body)
 }
 
-/// The request for TLS, and the code by which a cancel request is known.
+/// The request for TLS.
 pub(super) fn ssl_request() -> Bytes {
     wire::frame(None, &SSL_REQUEST.to_be_bytes())
-}
-
-pub(super) fn cancel_request(body: &[u8]) -> Bytes {
-    wire::frame(None, &[&CANCEL_REQUEST.to_be_bytes(), body].concat())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::{
     model::{Cause, Mode, SessionName},
     postgres::{
         self, Authenticated, ClientError, Greeting, LocalAuth, LocalTls, PrefixedIo,
-        ProtocolTracker, ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal,
+        ProtocolTracker, ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal, refuse_unread,
     },
     ssh::Closing,
     tunnels::{Gate, Tunnels},
@@ -203,7 +203,7 @@ async fn passthrough<S: Stream>(mut stream: S, arriving: TaskTrackerToken, gatew
         }
         Err(cause) => {
             gateway.tell(&cause);
-            let refusing = refusal::refuse_unread(stream, &TlsOffer::Declined, &cause, name);
+            let refusing = refuse_unread(stream, &TlsOffer::Declined, &cause, name);
             let _ = timeout(LOGIN_LIMIT, refusing).await;
         }
     }

@@ -10,6 +10,7 @@ mod client_files;
 mod disk;
 mod login;
 mod passwords;
+mod problem;
 mod sessions;
 mod tls;
 mod writer;
@@ -28,6 +29,7 @@ pub use client_files::{ClientEntry, ClientFiles};
 pub use disk::private_dir;
 pub use login::{Keeping, KeptLogin, LoginStore};
 pub use passwords::Passwords;
+pub use problem::Problem;
 pub use sessions::{Openness, Origin, SavedSession, SessionStore};
 pub use tls::{LocalIdentity, LocalTls};
 
@@ -46,17 +48,6 @@ pub struct State {
     pub tls: LocalTls,
     /// What was found wrong and set aside or mended, for the user to see.
     pub problems: Vec<Problem>,
-}
-
-/// Something in the state directory that was not as it should be, and what was done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Stable and machine readable.
-    pub code: &'static str,
-    /// What was wrong with what, and what was done, without a full stop.
-    pub sentence: String,
-    /// What to do next; empty where there is nothing to do.
-    pub hint: String,
 }
 
 /// Why the state directory can't be worked on.

@@ -5,17 +5,18 @@
 
 pub(super) mod cache;
 mod command;
+mod found;
 pub(super) mod keychain;
 mod netrc;
 pub(super) mod source;
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::task::spawn_blocking;
 
 use crate::state::LoginStore;
+pub use found::{LookupResult, Token};
 pub use source::TokenSource;
 
 const API_KEY: &str = "HEROKU_API_KEY";
@@ -27,32 +28,10 @@ const CREDENTIAL: &str = "heroku-api-key";
 /// Keeps the Heroku CLI, and so us, to netrc alone.
 const NETRC_WRITE: &str = "HEROKU_NETRC_WRITE";
 
-/// The user's own Heroku token.
-#[derive(Debug, Clone)]
-pub struct Token {
-    /// Goes to the Heroku API only.
-    pub value: SecretString,
-    /// Where it was found, for people.
-    pub source: String,
-}
-
 /// The places, the first that has a token wins.
 #[derive(Debug, Clone, Default)]
 pub struct TokenSources {
     places: Vec<TokenSource>,
-}
-
-/// What a place was found to hold.
-#[derive(Debug, Clone)]
-pub struct LookupResult {
-    /// The place, for people.
-    pub place: String,
-    /// The token, where it has one.
-    pub token: Option<Token>,
-    /// Since when it has been there, where that is known.
-    pub since: Option<Timestamp>,
-    /// What is wrong there, where something is; a token may have been found all the same.
-    pub problem: Option<String>,
 }
 
 /// Tells one state of a file from another.
@@ -175,6 +154,7 @@ impl TokenSources {
 mod tests {
     use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt as _};
 
+    use jiff::Timestamp;
     use secrecy::ExposeSecret as _;
 
     use super::*;

@@ -1,40 +1,6 @@
 //! What is looked up of a cause by what it is, whatever its details.
 
-use super::{Cause, Class, Class as C, Retry, Retry as R};
-
-/// All of a cause that does not depend on its details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
-    /// Stable and machine readable.
-    pub code: &'static str,
-    /// What it means to the one who asked.
-    pub class: Class,
-    /// What a session does about it.
-    pub retry: Retry,
-    /// What a Postgres client is told. Chosen for what drivers do with it: they try 57P03 and
-    /// 08xxx again, and give up on 28000.
-    pub sqlstate: &'static str,
-}
-
-// === impl Kind ===
-
-impl Kind {
-    pub(super) const fn new(
-        code: &'static str,
-        class: Class,
-        retry: Retry,
-        sqlstate: &'static str,
-    ) -> Self {
-        Self {
-            code,
-            class,
-            retry,
-            sqlstate,
-        }
-    }
-}
-
-// === impl Cause ===
+use super::{Cause, Class as C, Kind, Retry as R};
 
 impl Cause {
     /// What kind of failure it is.

@@ -5,6 +5,7 @@
 
 mod account;
 mod addon;
+mod class;
 mod kind;
 mod machine;
 mod provider;
@@ -12,10 +13,15 @@ mod refusal;
 mod request;
 mod session;
 mod way;
+mod words;
 
 use std::{fmt, time::Duration};
 
-pub use self::{kind::Kind, refusal::Refusal};
+pub use self::{
+    class::{Class, Kind, Retry},
+    refusal::Refusal,
+    words::Words,
+};
 use super::{HostPort, SessionName};
 
 /// Why something failed. No variant holds a secret.
@@ -195,58 +201,6 @@ pub enum Cause {
     },
 }
 
-/// What a cause means to the one who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// The operation failed: exit code 1.
-    Operation,
-    /// The request makes no sense: exit code 2.
-    Usage,
-    /// Not logged in: exit code 4.
-    Login,
-    /// Nothing, or more than one thing, fits: exit code 5.
-    NotFound,
-    /// The add-on can't be used now: exit code 6.
-    Unavailable,
-}
-
-/// What a session does about a cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Only the user can help.
-    Never,
-    /// Try again, with growing pauses.
-    Backoff,
-    /// Try once with a new lease, then as [`Retry::Backoff`].
-    NewLease,
-    /// Try again every few minutes: the provider's side takes that long.
-    Slowly,
-    /// Try again when the Heroku token changes.
-    WhenTokenChanges,
-    /// Try again when there is a network.
-    WithNetwork,
-}
-
-/// What is said of a cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
-    /// What failed, and for what, without a full stop.
-    pub sentence: String,
-    /// What to do next; empty where there is nothing to do.
-    pub hint: String,
-}
-
-// === impl Words ===
-
-impl Words {
-    fn new(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            sentence: sentence.into(),
-            hint: hint.into(),
-        }
-    }
-}
-
 // === impl Cause ===
 
 impl Cause {
@@ -313,7 +267,7 @@ impl Cause {
             } => way::credentials_contested(addon, *times, *within),
             Self::DatabaseRefused { sqlstate, message } => way::database_refused(sqlstate, message),
             Self::HoldTimeout { waited, because } => {
-                session::hold_timeout(*waited, because.as_deref())
+                session::hold_timeout(*waited, because.as_deref().map(Self::words))
             }
             Self::TooManyConnections { limit } => session::too_many_connections(*limit),
             Self::SessionClosing => session::session_closing(),

@@ -2,26 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Cause, Words};
+use super::Words;
 
-pub(super) fn hold_timeout(waited: Duration, because: Option<&Cause>) -> Words {
-    Words::new(
-        match because {
-            Some(cause) => format!(
-                "the session did not come up within {} s: {}",
-                waited.as_secs_f64().round(),
-                cause.words().sentence
-            ),
-            None => format!(
-                "the session did not come up within {} s",
-                waited.as_secs_f64().round()
-            ),
-        },
-        because.map_or_else(
-            || "it goes on trying; see `borealisctl list`".to_owned(),
-            |cause| cause.words().hint,
-        ),
-    )
+/// `because` is what is said of the reason why it did not.
+pub(super) fn hold_timeout(waited: Duration, because: Option<Words>) -> Words {
+    let seconds = waited.as_secs_f64().round();
+    let came_not = format!("the session did not come up within {seconds} s");
+    match because {
+        Some(Words { sentence, hint }) => Words::new(format!("{came_not}: {sentence}"), hint),
+        None => Words::new(came_not, "it goes on trying; see `borealisctl list`"),
+    }
 }
 
 pub(super) fn too_many_connections(limit: u32) -> Words {

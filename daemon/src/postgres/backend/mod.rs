@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod error;
+mod exchange;
 mod tls;
 
 use bytes::{Bytes, BytesMut};
@@ -13,15 +14,11 @@ use bytes::{Bytes, BytesMut};
 pub use error::{DatabaseRefusal, LoginError};
 pub use tls::{UpstreamTls, UpstreamTlsError, UpstreamTlsMode};
 
-use super::{
-    CancelRequest, MaybeTls, StartupParameters, Stream,
-    wire::{self, Message, WireError},
-};
+use exchange::{Failure, next};
+
+use super::{CancelRequest, MaybeTls, StartupParameters, Stream, wire};
 use crate::model::DatabaseCredential;
 
-/// What one message of the server may hold during a log-in. Long ones are notices, errors and
-/// settings such as `search_path`; libpq's own bound for errors is 30,000 bytes.
-const MAX_MESSAGE_BODY: usize = 64 * 1024;
 /// What the server may say between letting the daemon in and being ready.
 const MAX_GREETING: usize = 256 * 1024;
 
@@ -74,53 +71,6 @@ pub async fn log_in<S: Stream>(
         greeting,
         cancel,
     })
-}
-
-/// What stops a log-in: the server says no, or anything else.
-#[derive(Debug)]
-enum Failure {
-    Refused(Bytes),
-    Broken(LoginError),
-}
-
-// === impl Failure ===
-
-impl Failure {
-    fn protocol(problem: impl Into<String>) -> Self {
-        Self::Broken(LoginError::Protocol(problem.into()))
-    }
-
-    fn or_refused(self, refused: impl FnOnce(Bytes) -> LoginError) -> LoginError {
-        match self {
-            Self::Refused(response) => refused(response),
-            Self::Broken(error) => error,
-        }
-    }
-}
-
-impl<E: Into<LoginError>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Broken(error.into())
-    }
-}
-
-/// The next message that isn't the server's refusal.
-async fn next<S: Stream>(stream: &mut MaybeTls<S>) -> Result<Message, Failure> {
-    let message =
-        wire::read_message(stream, MAX_MESSAGE_BODY)
-            .await
-            .map_err(|error| match error {
-                WireError::Closed => LoginError::Lost(std::io::Error::new(
-                    std::io::ErrorKind::UnexpectedEof,
-                    "the server closed the connection",
-                )),
-                WireError::Io(error) => LoginError::Lost(error),
-                WireError::Malformed(problem) => LoginError::Protocol(problem),
-            })?;
-    if message.tag() == b'E' {
-        return Err(Failure::Refused(message.raw().clone()));
-    }
-    Ok(message)
 }
 
 async fn read_greeting<S: Stream>(

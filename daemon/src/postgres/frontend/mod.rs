@@ -5,14 +5,14 @@
 //! server has to say. In each state the client can be refused with a cause.
 
 mod authenticate;
+mod error;
 mod scram;
 mod tls;
-
-use std::io;
 
 use bytes::Bytes;
 
 pub use authenticate::{Authenticated, LocalAuth};
+pub use error::ClientError;
 pub use scram::{ScramVerifier, ScramVerifierError};
 pub use tls::{LocalTls, TlsOffer};
 
@@ -20,7 +20,7 @@ use super::{
     CancelRequest, MaybeTls, StartupParameters, Stream,
     refusal::{self, ErrorResponse},
     startup::FirstPacket,
-    wire::{self, Opening, WireError},
+    wire::{self, Opening},
 };
 use crate::model::{Cause, SessionName};
 
@@ -44,32 +44,6 @@ pub struct Client<S> {
     startup: StartupParameters,
     /// The hash of the certificate that the client saw, for channel binding.
     end_point: Option<Bytes>,
-}
-
-/// Why a client did not get in. It has been told whatever it can be told, and its connection
-/// is closed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// It closed during the log-in, as psql does to ask its user for a password.
-    #[error("the client left during the log-in")]
-    Left,
-    /// The connection failed, or was closed within a message.
-    #[error("the client's connection was lost during the log-in: {0}")]
-    Lost(#[source] io::Error),
-    /// The TLS handshake failed; among others when the client doesn't trust the certificate.
-    #[error("TLS with the client failed: {0}")]
-    Tls(String),
-    /// What it sent isn't PostgreSQL's protocol.
-    #[error("not a PostgreSQL client: {0}")]
-    Nonsense(String),
-    /// It was refused.
-    #[error("the client was refused ({sqlstate}: {message})")]
-    Refused {
-        /// The SQLSTATE that it was told.
-        sqlstate: &'static str,
-        /// The message that it was told.
-        message: String,
-    },
 }
 
 /// Takes a fresh connection to the point where it is known what the client wants.
@@ -116,6 +90,20 @@ pub async fn greet<S: Stream>(stream: S, tls: &TlsOffer) -> Result<Greeting<S>, 
         startup,
         end_point,
     }))
+}
+
+/// Refuses a client of which nothing has been read: takes its startup packet, so that it is
+/// ready to hear, tells it the cause and closes. Cancel requests, silence and nonsense are
+/// closed without a word. Waits as long as the client does; the caller bounds the time.
+pub async fn refuse_unread<S: Stream>(
+    stream: S,
+    tls: &TlsOffer,
+    cause: &Cause,
+    session: &SessionName,
+) {
+    if let Ok(Greeting::Startup(client)) = greet(stream, tls).await {
+        client.refuse(cause, session).await;
+    }
 }
 
 // === impl Client ===
@@ -181,16 +169,6 @@ impl Refusal {
         ClientError::Refused {
             sqlstate: self.sqlstate,
             message: self.message,
-        }
-    }
-}
-
-impl From<WireError> for ClientError {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::Closed => Self::Left,
-            WireError::Io(error) => Self::Lost(error),
-            WireError::Malformed(problem) => Self::Nonsense(problem),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Clients against the frontend over pipes: tokio-postgres where it can do what is tested,
 //! bytes by hand elsewhere.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
