@@ -1,19 +1,22 @@
 //! Descriptors, disk, and files that are not what they should be.
 
 use std::{
+    ffi::CString,
     fs,
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use borealis_tests::{
-    harness::{PATIENCE, TestMachine},
+    harness::{TestMachine, eventually},
     sandbox::Options,
 };
+use rustix::mount::{MountFlags, mount};
 
-use super::{apart::apart, line::last, scene::Scene};
+use super::{apart::apart, scene::Scene};
 
 /// Descriptors that the daemon gets: more than it needs with a few clients.
 const FEW: u64 = 110;
@@ -60,11 +63,7 @@ fn the_disk_is_full() {
         let machine = TestMachine::without_daemon(Options::default());
         let state = machine.path("state");
         fs::create_dir(&state).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512k", "none"])
-            .arg(&state)
-            .status();
-        assert!(mounted.unwrap().success());
+        small_disk(&state, 512);
         let mut machine = machine;
         machine.set("BOREALIS_LOG", "borealisd=debug");
         machine.start_daemon();
@@ -91,11 +90,10 @@ fn the_disk_is_full() {
         scene.load.await_answers(20);
         fs::remove_file(&filler).unwrap();
         // It is written by itself once there is room.
-        let began = Instant::now();
-        while fs::read(&file).unwrap() == before {
-            assert!(began.elapsed() < PATIENCE, "not saved later");
-            last(Duration::from_millis(20));
-        }
+        eventually(|| match fs::read(&file).unwrap() == before {
+            true => Err("not saved later".to_owned()),
+            false => Ok(()),
+        });
         serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
         await_status(&scene.machine, |said| !said.contains("state.json"));
         scene.machine.open(&["sushi", "-w"]);
@@ -144,7 +142,7 @@ fn a_config_that_cannot_be_read_changes_nothing() {
         "max_connections = = 7\n",
         "\u{0}",
     ] {
-        machine.write_config(bad);
+        machine.write_bare_config(bad);
         let refused = machine.ctl(&["reload"]);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("config.toml"), "{refused:?}");
@@ -179,10 +177,10 @@ fn more_connections_than_are_allowed() {
         .expect_failure(2, &["has its 3 connections already", "max_connections"]);
     clients.pop();
     // Its place is free as soon as its end is seen.
-    let began = Instant::now();
-    while machine.psql(&url, "select 1").code != Some(0) {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    eventually(|| match machine.psql(&url, "select 1") {
+        outcome if outcome.code == Some(0) => Ok(()),
+        outcome => Err(outcome.stderr),
+    });
     drop(clients);
     machine.leave();
 }
@@ -204,23 +202,31 @@ fn clients_that_say_nothing_keep_nobody_out() {
 
 #[track_caller]
 fn await_status(machine: &TestMachine, wanted: impl Fn(&str) -> bool) {
-    let began = Instant::now();
-    loop {
+    eventually(|| {
         let status = machine.ctl(&["status"]);
         let said = format!("{}{}", status.stdout, status.stderr);
-        if wanted(&said) {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{said}");
-        last(Duration::from_millis(50));
-    }
+        if wanted(&said) { Ok(()) } else { Err(said) }
+    });
 }
 
 #[track_caller]
 fn await_log(machine: &TestMachine, words: &str) {
-    let began = Instant::now();
-    while !machine.log().contains(words) {
-        assert!(began.elapsed() < PATIENCE, "{words:?} is not in the log");
-        last(Duration::from_millis(20));
-    }
+    eventually(|| match machine.log().contains(words) {
+        true => Ok(()),
+        false => Err(format!("{words:?} is not in the log")),
+    });
+}
+
+/// An empty file system in memory with room for so much.
+#[track_caller]
+fn small_disk(place: &Path, kibibytes: u32) {
+    let size = CString::new(format!("size={kibibytes}k")).unwrap();
+    mount(
+        "none",
+        place,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(size.as_c_str()),
+    )
+    .unwrap();
 }
