@@ -79,7 +79,7 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
     let wake_ups = "daemon, 5 idle sessions: wake-ups";
     figures.push(figure(wake_ups, "1/s", wake_ups_of(pid)));
     machine.stop_daemon();
-    machine.configure("[keepalive]\ninterval = \"1h\"\n");
+    machine.write_config("[keepalive]\ninterval = \"1h\"\n");
     machine.start_daemon();
     for session in machine.json(&["list"]).as_array().unwrap() {
         machine.wait_for(session["name"].as_str().unwrap(), |session| {

@@ -99,11 +99,11 @@ impl World {
             Some(link) => link.there(start),
         };
         let mut machine = TestMachine::quiet_at(Arc::new(sandbox));
-        machine.configure(MANY);
+        machine.write_config(MANY);
         machine.start_daemon();
         let plain = (line == Line::LOOPBACK).then(|| {
             let mut plain = TestMachine::quiet_at(Arc::clone(&machine.sandbox));
-            plain.configure(&format!("{MANY}upstream_tls = \"disable\"\n"));
+            plain.write_config(&format!("{MANY}upstream_tls = \"disable\"\n"));
             plain.start_daemon();
             plain
         });

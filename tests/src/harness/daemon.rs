@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use borealis_proto::v1::{
@@ -130,6 +131,25 @@ impl Daemon {
         resident(self.pid())
     }
 
+    /// How often one of its threads was woken so far (proc(5), `voluntary_ctxt_switches`).
+    pub fn wake_ups(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process");
+        let switches = threads.flatten().filter_map(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        });
+        switches.sum()
+    }
+
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process");
+        open.count()
+    }
+
     /// Pages that it was given so far (proc(5), `minflt`).
     pub fn page_faults(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
@@ -201,6 +221,41 @@ impl Daemon {
             match timeout(PATIENCE, waiting).await {
                 Ok(found) => found,
                 Err(_) => panic!("session {session} is not as wanted: {:#?}", last.borrow()),
+            }
+        })
+    }
+
+    /// Waits until the sessions are as wanted, all together.
+    #[track_caller]
+    pub fn wait_for_all(
+        &self,
+        patience: Duration,
+        wanted: impl Fn(&[Session]) -> bool,
+        sandbox: &Sandbox,
+    ) -> Vec<Session> {
+        let last = std::cell::RefCell::new(Vec::new());
+        let waiting = async {
+            let channel = borealis_proto::connect::connect(self.socket.clone())
+                .await
+                .expect("a channel");
+            let mut client = SessionServiceClient::new(channel);
+            let mut stream = client
+                .watch_sessions(WatchSessionsRequest {})
+                .await
+                .expect("a stream")
+                .into_inner();
+            while let Some(change) = stream.message().await.expect("a change") {
+                if wanted(&change.sessions) {
+                    return change.sessions;
+                }
+                last.replace(change.sessions);
+            }
+            panic!("the stream ended");
+        };
+        sandbox.block_on(async {
+            match timeout(patience, waiting).await {
+                Ok(sessions) => sessions,
+                Err(_) => panic!("the sessions are not as wanted: {:#?}", last.borrow()),
             }
         })
     }

@@ -6,16 +6,15 @@
 
 mod daemon;
 mod manager;
+mod ports;
 mod run;
+mod wait;
 pub mod wire;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +23,9 @@ use tempfile::TempDir;
 
 pub use daemon::{Daemon, raise_descriptors, resident};
 pub use manager::Manager;
+use ports::Ports;
 pub use run::{Outcome, Run};
+pub use wait::eventually;
 
 use crate::sandbox::{BastionKind, Options, Sandbox};
 
@@ -40,6 +41,7 @@ pub struct TestMachine {
     /// Changes to the environment of everything that is run, later ones winning.
     environment: Vec<(String, String)>,
     home: TempDir,
+    ports: Ports,
 }
 
 // === impl TestMachine ===
@@ -118,8 +120,9 @@ impl TestMachine {
             daemon: None,
             environment,
             home,
+            ports: Ports::take(),
         };
-        machine.write_config(&own_ports());
+        machine.write_config("");
         machine
     }
 
@@ -143,17 +146,23 @@ impl TestMachine {
         self.path("run/borealis/pg").join(session)
     }
 
-    /// Writes the daemon's config file. Without it, the daemon has ports of its own and the
-    /// defaults.
+    /// Writes the daemon's config file: ports that no other machine has, and these lines.
+    /// Without it, the daemon has those ports and the defaults.
     pub fn write_config(&self, toml: &str) {
+        self.write_bare_config(&format!("port_range = \"{}\"\n{toml}", self.ports));
+    }
+
+    /// Writes the daemon's config file as it stands here, for daemons that don't start with it
+    /// or whose message names its lines.
+    pub fn write_bare_config(&self, toml: &str) {
         let dir = self.path("config/borealis");
         fs::create_dir_all(&dir).expect("a config directory");
         fs::write(dir.join("config.toml"), toml).expect("a config file");
     }
 
-    /// Writes the daemon's config file with ports of its own and these lines.
-    pub fn configure(&self, toml: &str) {
-        self.write_config(&(own_ports() + toml));
+    /// The ports that this machine's sessions get.
+    pub fn ports(&self) -> std::ops::RangeInclusive<u16> {
+        self.ports.range()
     }
 
     // --- the daemon ---
@@ -320,14 +329,6 @@ impl TestMachine {
             }
         }
     }
-}
-
-/// Ports that no other machine's daemon takes while this one's is away.
-fn own_ports() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
-    let first = 16_000 + number % 700 * 20;
-    format!("port_range = \"{first}-{}\"\n", first + 19)
 }
 
 impl Default for TestMachine {

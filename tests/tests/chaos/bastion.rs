@@ -8,7 +8,7 @@ use borealis_tests::sandbox::{BastionAction, BastionKind, Options};
 use super::{
     apart::{HERE, Names, Wire, apart},
     line::{Line, Quality, last},
-    scene::Scene,
+    scene::{Scene, before},
 };
 
 /// Killed connections are back within this.
@@ -21,13 +21,6 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// What clients of a bad line are given.
 const PATIENT: Duration = Duration::from_secs(60);
 
-fn with(bastion: BastionKind) -> Options {
-    Options {
-        bastion,
-        ..Options::default()
-    }
-}
-
 /// How long an outage lasts; the whole 20 s where the environment asks for it.
 fn outage() -> Duration {
     let asked = std::env::var("BOREALIS_CHAOS_OUTAGE").ok();
@@ -39,7 +32,7 @@ fn over_a_line(line: &Line, bastion: BastionKind) -> Scene {
     let scene = Scene::prepared(
         Options {
             bastion_seen_at: Some(line.address()),
-            ..with(bastion)
+            ..before(bastion)
         },
         |machine| line.lead_to(machine.sandbox.bastion_port()),
     );
@@ -49,7 +42,7 @@ fn over_a_line(line: &Line, bastion: BastionKind) -> Scene {
 
 #[test]
 fn killed_connections() {
-    let mut scene = Scene::new(with(BastionKind::Sshd));
+    let mut scene = Scene::new(before(BastionKind::Sshd));
     scene.measure(KILLED, |scene| {
         scene.bastion(BastionAction::Cut);
         Instant::now()
@@ -65,7 +58,7 @@ fn killed_connections() {
 
 #[test]
 fn reset_connections() {
-    let mut scene = Scene::new(with(BastionKind::Embedded));
+    let mut scene = Scene::new(before(BastionKind::Embedded));
     scene.measure(KILLED, |scene| {
         scene.bastion(BastionAction::Reset);
         Instant::now()
@@ -75,7 +68,7 @@ fn reset_connections() {
 
 #[test]
 fn sshd_is_away_for_a_while() {
-    let scene = Scene::new(with(BastionKind::Sshd));
+    let scene = Scene::new(before(BastionKind::Sshd));
     scene.bastion(BastionAction::Stop);
     scene.await_down();
     last(outage());
@@ -86,7 +79,7 @@ fn sshd_is_away_for_a_while() {
 
 #[test]
 fn sshd_is_stopped_by_a_signal() {
-    let scene = Scene::new(with(BastionKind::Sshd));
+    let scene = Scene::new(before(BastionKind::Sshd));
     // Shorter than what makes a line a dead one: nothing is lost.
     let broken = || {
         let tally = scene.load.tally();
@@ -123,7 +116,7 @@ fn a_bad_line() {
     let scene = Scene::prepared(
         Options {
             bastion_seen_at: Some(line.address()),
-            ..with(BastionKind::Sshd)
+            ..before(BastionKind::Sshd)
         },
         |machine| {
             machine.write_config(&format!("connect_timeout = \"{}s\"\n", PATIENT.as_secs()));
@@ -218,7 +211,7 @@ fn names_are_not_found() {
         let scene = Scene::prepared(
             Options {
                 bastion_seen_at: Some(("bastion.example".into(), line.address().1)),
-                ..Options::default()
+                ..before(BastionKind::Embedded)
             },
             |machine| line.lead_to(machine.sandbox.bastion_port()),
         );

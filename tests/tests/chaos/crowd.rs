@@ -2,12 +2,15 @@
 
 use std::{thread, time::Duration};
 
-use borealis_tests::{harness::TestMachine, sandbox::Options};
+use borealis_tests::{
+    harness::TestMachine,
+    sandbox::{BastionKind, Options},
+};
 
 use super::{
     client::Client,
     line::{Line, Quality},
-    scene::metric,
+    scene::{before, metric},
 };
 
 /// More than there may be tunnels.
@@ -21,7 +24,7 @@ fn all_are_served(delay: Duration) {
     line.set_quality(Quality { delay, loss: 0 });
     let mut machine = TestMachine::without_daemon(Options {
         bastion_seen_at: Some(line.address()),
-        ..Options::default()
+        ..before(BastionKind::Embedded)
     });
     line.lead_to(machine.sandbox.bastion_port());
     machine.start_daemon();

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::{
     line::{Line, last},
-    scene::Scene,
+    scene::{Scene, before},
 };
 
 /// A daemon that was killed and started again serves within this.
@@ -20,10 +20,7 @@ const HALF_OPEN: Duration = Duration::from_secs(15);
 
 #[test]
 fn killed_under_load() {
-    let mut scene = Scene::new(Options {
-        bastion: BastionKind::Sshd,
-        ..Options::default()
-    });
+    let mut scene = Scene::new(before(BastionKind::Sshd));
     for _ in 0..2 {
         scene.load.set_absent(true);
         scene.machine.kill_daemon();
@@ -48,7 +45,7 @@ fn eight_hours_of_sleep() {
     let scene = Scene::prepared(
         Options {
             bastion_seen_at: Some(line.address()),
-            ..Options::default()
+            ..before(BastionKind::Embedded)
         },
         |machine| {
             line.lead_to(machine.sandbox.bastion_port());
@@ -77,7 +74,7 @@ fn suspended() {
     let scene = Scene::prepared(
         Options {
             bastion_seen_at: Some(line.address()),
-            ..Options::default()
+            ..before(BastionKind::Embedded)
         },
         |machine| line.lead_to(machine.sandbox.bastion_port()),
     );

@@ -9,12 +9,12 @@ use std::{
 use borealis_proto::v1::State;
 use borealis_tests::{
     harness::{PATIENCE, TestMachine},
-    sandbox::{BastionAction, Options},
+    sandbox::{BastionAction, BastionKind, Options},
 };
 
 use super::{
     line::{Line, last},
-    scene::metric,
+    scene::{before, metric},
 };
 
 fn tasks(machine: &TestMachine) -> u64 {
@@ -28,7 +28,7 @@ fn address(url: &str) -> &str {
 
 #[test]
 fn clients_that_stop_waiting_are_forgotten() {
-    let machine = TestMachine::new();
+    let machine = TestMachine::before(before(BastionKind::Embedded));
     let managed = machine.open(&["sushi"]);
     let raw = machine.open(&["sushi", "--passthrough", "--name", "raw"]);
     let faults = machine.sandbox.faults();
@@ -85,7 +85,7 @@ fn found_dead(keepalive: &str) -> Duration {
     let line = Line::on_loopback();
     let machine = TestMachine::without_daemon(Options {
         bastion_seen_at: Some(line.address()),
-        ..Options::default()
+        ..before(BastionKind::Embedded)
     });
     line.lead_to(machine.sandbox.bastion_port());
     machine.write_config(keepalive);
@@ -118,7 +118,7 @@ fn how_soon_is_configurable() {
 
 #[test]
 fn a_client_that_never_says_who_it_is_is_closed() {
-    let machine = TestMachine::new();
+    let machine = TestMachine::before(before(BastionKind::Embedded));
     let url = machine.open(&["sushi"]);
     let mut silent = TcpStream::connect(address(&url)).unwrap();
     silent.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -6,16 +6,16 @@ use std::{
 };
 
 use borealis_proto::v1::State;
-use borealis_tests::sandbox::{Action, BastionAction, Fault, Options, PostgresAction};
+use borealis_tests::sandbox::{Action, BastionAction, BastionKind, Fault, PostgresAction};
 
-use super::scene::Scene;
+use super::scene::{Scene, before};
 
 /// So long after the last obstacle is gone, the session is up.
 const AGAIN: Duration = Duration::from_secs(15);
 
 #[test]
 fn the_api_is_in_trouble() {
-    let mut scene = Scene::new(Options::default());
+    let mut scene = Scene::new(before(BastionKind::Embedded));
     for (what, action) in [
         ("down", Action::Drop),
         ("failing", Action::status(503)),
@@ -51,7 +51,7 @@ fn the_api_is_in_trouble() {
 #[test]
 fn the_token_is_revoked_and_given_back() {
     let mut netrc = None;
-    let mut scene = Scene::prepared(Options::default(), |machine| {
+    let mut scene = Scene::prepared(before(BastionKind::Embedded), |machine| {
         machine.unset("HEROKU_API_KEY");
         let path = machine.path(".netrc");
         write_netrc(&path, &machine.sandbox.token());
@@ -88,7 +88,7 @@ fn the_token_is_revoked_and_given_back() {
 
 #[test]
 fn postgresql_is_restarted() {
-    let scene = Scene::new(Options::default());
+    let scene = Scene::new(before(BastionKind::Embedded));
     for action in [PostgresAction::Restart, PostgresAction::Crash] {
         let faults = scene.machine.sandbox.faults();
         scene

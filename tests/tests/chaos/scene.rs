@@ -9,7 +9,7 @@ use std::{
 use borealis_proto::v1::State;
 use borealis_tests::{
     harness::{PATIENCE, TestMachine},
-    sandbox::{BastionAction, Options},
+    sandbox::{BastionAction, BastionKind, Options},
 };
 
 use super::{line::last, load::Load};
@@ -44,6 +44,14 @@ const SLACK: u64 = 6;
 const MEMORY_SLACK: u64 = 48 * 1024;
 /// Tasks that one tunnel has: russh's, the one that sees its end, keepalive.
 const TASKS_OF_A_TUNNEL: u64 = 4;
+
+/// A sandbox with this bastion.
+pub(super) fn before(bastion: BastionKind) -> Options {
+    Options {
+        bastion,
+        ..Options::default()
+    }
+}
 
 // === impl Scene ===
 

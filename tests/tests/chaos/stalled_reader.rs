@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use borealis_tests::{
-    harness::TestMachine,
-    sandbox::{BastionKind, Options},
-};
+use borealis_tests::{harness::TestMachine, sandbox::BastionKind};
 
-use super::client::{Client, StalledReader};
+use super::{
+    client::{Client, StalledReader},
+    scene::before,
+};
 
 /// What a round trip may take beside stalled readers. It shares a tunnel's bandwidth with
 /// what comes for them until there is no room for more; stopped it would take until
@@ -22,10 +22,7 @@ const CONNECTION: Duration = Duration::from_secs(8);
 const EACH: u64 = 6 * 1024;
 
 fn bystanders_go_on(bastion: BastionKind, readers: usize) {
-    let mut machine = TestMachine::without_daemon(Options {
-        bastion,
-        ..Options::default()
-    });
+    let mut machine = TestMachine::without_daemon(before(bastion));
     // A line for each packet would measure the log.
     machine.set("BOREALIS_LOG", "borealisd=debug");
     machine.start_daemon();

@@ -1,11 +1,9 @@
 //! Connections that are kept ready: nobody sees a difference but speed, and none is kept
 //! that a log-in of the moment would differ from.
 
-use std::time::Instant;
-
 use borealis_tests::{
     harness::{
-        PATIENCE, TestMachine,
+        TestMachine, eventually,
         wire::{self, Message, Wire},
     },
     sandbox::{BastionAction, Options},
@@ -50,15 +48,14 @@ impl Admin {
     /// Waits until a role's connections are as wanted.
     #[track_caller]
     fn wait_for(&self, role: &str, machine: &TestMachine, wanted: impl Fn(&str) -> bool) {
-        let began = Instant::now();
-        loop {
+        eventually(|| {
             let found = self.connections(role, machine);
             if wanted(&found) {
-                return;
+                Ok(())
+            } else {
+                Err(format!("connections: {found}"))
             }
-            assert!(began.elapsed() < PATIENCE, "connections: {found}");
-            self.ask("select pg_sleep(0.02)", machine);
-        }
+        });
     }
 }
 
@@ -66,18 +63,14 @@ impl Admin {
 #[track_caller]
 pub(crate) fn wait_for_ready(session: &str, ready: u32, machine: &TestMachine) {
     let wanted = format!(", {ready} kept ready");
-    let began = Instant::now();
-    loop {
+    eventually(|| {
         let shown = machine.ctl_ok(&["show", session]);
         let as_wanted = match ready {
             0 => !shown.contains("kept ready"),
             _ => shown.contains(&wanted),
         };
-        if as_wanted {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{shown}");
-    }
+        if as_wanted { Ok(()) } else { Err(shown) }
+    });
 }
 
 /// All that a connection can find out of itself, but its process and its times.
@@ -154,10 +147,10 @@ fn a_client_sees_no_difference_but_speed() {
 
 fn admin_waits_for_sleep(admin: &Admin, machine: &TestMachine) {
     let sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'";
-    let began = Instant::now();
-    while admin.ask(sleeping, machine) == "0" {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    eventually(|| match admin.ask(sleeping, machine).as_str() {
+        "0" => Err("nobody sleeps".to_owned()),
+        _ => Ok(()),
+    });
 }
 
 /// A client that has a connection that was ready, once it is.

@@ -141,7 +141,7 @@ fn at_the_daemon() {
             "[[session]]\ntarget = \"sushi\"\nacces = \"read-only\"\n",
         ),
     ] {
-        machine.write_config(config);
+        machine.write_bare_config(config);
         keep(&machine, name, "borealisd", &daemon(&machine), &[]);
     }
     machine.write_config("");
@@ -155,7 +155,7 @@ fn at_the_daemon() {
         &daemon(&machine),
         &[(&pid, "PID")],
     );
-    machine.write_config("upstream_tls = \"always\"\n");
+    machine.write_bare_config("upstream_tls = \"always\"\n");
     type_in(&machine, "typo-before-a-reload", &["reload"]);
     machine.leave();
 }

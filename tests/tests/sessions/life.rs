@@ -140,7 +140,7 @@ fn sessions_declared_in_the_config_are_open_after_the_start() {
     assert_eq!(machine.query(&url, "select 1"), "1");
 
     // What can't be read changes nothing, and is said.
-    machine.write_config("[[session]]\ntarget = \"sushi\"\nacess = \"read-only\"\n");
+    machine.write_bare_config("[[session]]\ntarget = \"sushi\"\nacess = \"read-only\"\n");
     let refused = machine.ctl(&["reload"]);
     refused.expect_failure(1, &["config.toml", "3", "acess", "access"]);
     assert_eq!(machine.json(&["list"]).as_array().unwrap().len(), 2);

@@ -337,7 +337,7 @@ fn a_wrong_config_is_refused_with_file_line_and_what_is_accepted() {
             &["config.toml:3", "write", "read-only", "read-write"],
         ),
     ] {
-        machine.write_config(config);
+        machine.write_bare_config(config);
         let refused = machine.run(machine.binary("borealisd")).outcome();
         assert_ne!(refused.code, Some(0));
         for word in words {

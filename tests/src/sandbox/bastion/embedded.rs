@@ -134,6 +134,7 @@ impl EmbeddedBastion {
     pub(super) fn stats(&self) -> BastionStats {
         let counts = &self.shared.counts;
         BastionStats {
+            dropped: 0,
             connections: counts.connections.load(Relaxed),
             open_connections: Some(counts.open_connections.load(Relaxed)),
             logins: counts.logins.load(Relaxed),

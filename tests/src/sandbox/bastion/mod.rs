@@ -63,8 +63,11 @@ pub enum BastionAction {
 pub struct BastionStats {
     /// Connections accepted since the start.
     pub connections: u64,
-    /// Connections open now; unknown with sshd.
+    /// Connections open now.
     pub open_connections: Option<u64>,
+    /// Connections closed at once because too many hadn't logged in (`MaxStartups`); none with
+    /// the embedded bastion.
+    pub dropped: u64,
     /// Log-ins that succeeded.
     pub logins: u64,
     /// Keys that were refused; unknown with sshd.

@@ -144,7 +144,9 @@ impl SshdBastion {
         };
         BastionStats {
             connections: count("Connection from "),
+            open_connections: Some(self.open_connections()),
             logins: count("Accepted publickey "),
+            dropped: count("drop connection "),
             ..BastionStats::default()
         }
     }
@@ -179,6 +181,16 @@ impl SshdBastion {
         }
         *self.lock() = Some(child);
         Ok(())
+    }
+
+    /// The listener has a child for each.
+    fn open_connections(&self) -> u64 {
+        let listener = self.lock().as_ref().map(Child::pid);
+        let Some(listener) = listener.map(|pid| pid.as_raw_nonzero().get()) else {
+            return 0;
+        };
+        let children = processes().into_iter();
+        children.filter(|(_, parent)| *parent == listener).count() as u64
     }
 
     fn is_running(&self) -> bool {
