@@ -60,6 +60,14 @@ impl Client {
         let path = socket_path(socket)?;
         let channel = match connect::connect(path.clone()).await {
             Ok(channel) => channel,
+            Err(error) if socket.is_none() && is_absent(&error) => {
+                let found = Paths::from_environment().and_then(|paths| connect::elsewhere(&paths));
+                let elsewhere = match found {
+                    Some(other) => connect::connect(other).await.ok(),
+                    None => None,
+                };
+                elsewhere.ok_or_else(|| unreachable(&path, false, &error))?
+            }
             Err(error) => return Err(unreachable(&path, socket.is_some(), &error)),
         };
         Ok(Self {
@@ -341,8 +349,19 @@ pub(crate) fn socket_path(named: Option<&Path>) -> Result<PathBuf, Failure> {
 
 // --- why there is no daemon ---
 
+/// Whether nobody listens at a socket's place.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
 fn unreachable(path: &Path, named: bool, error: &io::Error) -> Failure {
     let shown = path.display();
+    if let Some(untrusted) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return untrusted_socket(path, untrusted);
+    }
     let metadata = std::fs::metadata(path).ok();
     let me = rustix::process::geteuid().as_raw();
     let failure = |message| Failure::new(Exit::NoDaemon, message);
@@ -377,10 +396,29 @@ fn unreachable(path: &Path, named: bool, error: &io::Error) -> Failure {
     failure(message).with_hint(start_hint(path, named))
 }
 
+fn untrusted_socket(path: &Path, why: &connect::Untrusted) -> Failure {
+    let hint = match why {
+        connect::Untrusted::OtherUser { .. } => {
+            "check --socket, BOREALIS_SOCKET and XDG_RUNTIME_DIR: a daemon serves only the user who started it".to_owned()
+        }
+        connect::Untrusted::Exposed { dir } => format!(
+            "take that right away with `chmod o-w {}`, or have the socket elsewhere",
+            crate::output::quote::sh(&dir.to_string_lossy())
+        ),
+    };
+    Failure::new(
+        Exit::NoDaemon,
+        format!("can't use the control socket {}: {why}", path.display()),
+    )
+    .with_hint(hint)
+}
+
 fn start_hint(path: &Path, named: bool) -> String {
     if named {
         let path = crate::output::quote::sh(&path.to_string_lossy());
         format!("start it with `borealisd --socket {path}`, or check --socket and BOREALIS_SOCKET")
+    } else if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        "start it with `borealisd`; one that runs with an XDG_RUNTIME_DIR, which isn't set here, is found by --socket or BOREALIS_SOCKET".to_owned()
     } else if unit_is_installed() {
         "start it with `systemctl --user start borealisd`".to_owned()
     } else {

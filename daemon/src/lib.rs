@@ -26,4 +26,4 @@ pub mod supervisor;
 pub mod tunnels;
 mod watchdog;
 
-pub use app::{StartError, run};
+pub use app::{RunError, run};

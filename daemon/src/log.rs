@@ -1,11 +1,22 @@
 //! Writes the log to stderr: which events (`BOREALIS_LOG`, `-v`), in which form, and
 //! never, whatever is asked for, the trace events of libraries that could carry a secret.
+//!
+//! An event is one line, and nothing in it steers a terminal, whatever its values hold: those
+//! of libraries, and of our own where nobody thought of it, are escaped here.
 
-use std::{fmt, io::IsTerminal, os::fd::AsFd};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal},
+    os::fd::AsFd,
+};
 
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    field::RecordFields,
     filter::{FilterExt, FilterFn, filter_fn},
     fmt::{
         FmtContext, FormatEvent, FormatFields, MakeWriter,
@@ -16,8 +27,13 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use crate::model::text::{self, Escaped};
+
 /// The environment variable that holds the filter.
 const FILTER_VARIABLE: &str = "BOREALIS_LOG";
+
+/// The characters of a value that are written.
+const LONGEST_VALUE: usize = 4000;
 
 /// The crates whose events are the daemon's own. None of them logs a secret at any level.
 const OWN_CRATES: [&str; 2] = ["borealisd", "borealis_proto"];
@@ -136,7 +152,7 @@ where
     tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_writer(writer)
+        .with_writer(EscapedJson(writer))
         .boxed()
 }
 
@@ -146,6 +162,7 @@ where
 {
     tracing_subscriber::fmt::layer()
         .with_ansi(colour == Colour::Always)
+        .fmt_fields(OneLine)
         .with_writer(writer)
         .boxed()
 }
@@ -158,6 +175,7 @@ where
 {
     tracing_subscriber::fmt::layer()
         .with_ansi(false)
+        .fmt_fields(OneLine)
         .event_format(Journal(Format::default().without_time().with_level(false)))
         .with_writer(writer)
         .boxed()
@@ -185,6 +203,101 @@ where
         };
         write!(writer, "<{priority}>")?;
         self.0.format_event(context, writer, event)
+    }
+}
+
+/// Writes fields as `tracing_subscriber`'s own formatter does, each escaped and cut.
+struct OneLine;
+
+struct Fields<'w> {
+    writer: Writer<'w>,
+    is_first: bool,
+    outcome: fmt::Result,
+}
+
+impl<'w> FormatFields<'w> for OneLine {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut visitor = Fields {
+            writer,
+            is_first: true,
+            outcome: Ok(()),
+        };
+        fields.record(&mut visitor);
+        visitor.outcome
+    }
+}
+
+impl Fields<'_> {
+    fn write(&mut self, name: &str, value: &str) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        if name != "message" {
+            let name = name.trim_start_matches("r#");
+            if self.writer.has_ansi_escapes() {
+                write!(self.writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m")?;
+            } else {
+                write!(self.writer, "{name}=")?;
+            }
+        }
+        write!(self.writer, "{:.LONGEST_VALUE$}", Escaped(value))
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.outcome.is_ok() {
+            self.outcome = self.write(field.name(), &format!("{value:?}"));
+        }
+    }
+}
+
+/// JSON's own escaping leaves DEL, C1 and bidirectional controls as they are. They stand only
+/// within its strings, where an escape means the same.
+struct EscapedJson<W>(W);
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for EscapedJson<W> {
+    type Writer = EscapedJson<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        EscapedJson(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for EscapedJson<W> {
+    /// Is given whole events.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(bytes);
+        let is_kept = |c: char| c == '\n' || !text::is_unsafe(c);
+        if line.chars().all(is_kept) {
+            self.0.write_all(bytes)?;
+            return Ok(bytes.len());
+        }
+        let mut escaped = String::with_capacity(line.len() + 16);
+        let mut units = [0; 2];
+        for c in line.chars() {
+            if is_kept(c) {
+                escaped.push(c);
+                continue;
+            }
+            for unit in c.encode_utf16(&mut units) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+        self.0.write_all(escaped.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -333,6 +446,54 @@ mod tests {
             },
         );
         assert_eq!(text, "<4>borealisd: tunnel lost session=\"sushi\"\n");
+    }
+
+    const EVIL: &str =
+        "a\u{1b}[2J\u{7}\0\u{7f}\u{9b}31m\u{202e}\u{2066}\u{2028}b\nERROR borealisd: forged\r\n";
+
+    fn evil_events() {
+        let error = io::Error::other(EVIL);
+        let span = tracing::info_span!(target: "borealisd", "span", %error, text = EVIL);
+        let _entered = span.enter();
+        tracing::error!(target: "borealisd", text = EVIL, shown = %EVIL, debugged = ?EVIL, error = &error as &dyn std::error::Error, "{EVIL}");
+        tracing::info!(target: "hyper", message = EVIL);
+        let long = "x".repeat(10_000);
+        let lossy = String::from_utf8_lossy(b"a\xff\x9bb").into_owned();
+        tracing::info!(target: "borealisd", %long, %lossy);
+    }
+
+    #[test]
+    fn no_value_begins_a_line_or_steers_a_terminal() {
+        let forms: [fn(Memory) -> BoxedLayer; 3] = [
+            plain,
+            |memory| journal(move || memory.clone()),
+            |memory| json(move || memory.clone()),
+        ];
+        for form in forms {
+            let text = written("trace", 0, form, evil_events);
+            let lines: Vec<_> = text.split_terminator('\n').collect();
+            assert_eq!(lines.len(), 3, "{text}");
+            assert!(!lines.iter().any(|line| line.contains(text::is_unsafe)));
+            assert!(text.contains("forged"));
+        }
+        let coloured: fn(Memory) -> BoxedLayer =
+            |memory| text(move || memory.clone(), Colour::Always);
+        let text = written("trace", 0, coloured, evil_events);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(!text.contains("\u{1b}[2J") && !text.contains('\u{9b}'));
+    }
+
+    #[test]
+    fn json_says_what_it_was_given() {
+        let text = written(
+            "info",
+            0,
+            |memory| json(move || memory.clone()),
+            || tracing::info!(target: "borealisd", text = EVIL, "{EVIL}"),
+        );
+        let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(value["text"], EVIL);
+        assert_eq!(value["message"], EVIL);
     }
 
     #[test]

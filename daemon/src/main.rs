@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use borealisd::{
     config::{Args, Config, Settings},
     log,
+    model::text,
     service_manager::activation::Inherited,
 };
 use clap::{CommandFactory as _, Parser as _};
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         Err((problem, code)) => {
             #[allow(clippy::print_stderr, reason = "the log may not have been set up")]
             {
-                eprintln!("borealisd: {problem}");
+                eprintln!("borealisd: {}", text::line(&problem));
             }
             ExitCode::from(code)
         }
@@ -50,7 +51,7 @@ fn check_config(args: &Args) -> ExitCode {
         Ok(_) if file.exists() => println!("{} is valid", file.display()),
         Ok(_) => println!("there is no {}; the defaults hold", file.display()),
         Err(problem) => {
-            eprintln!("borealisd: {problem}");
+            eprintln!("borealisd: {}", text::line(&problem.to_string()));
             return ExitCode::from(2);
         }
     }

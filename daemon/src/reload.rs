@@ -1,7 +1,9 @@
-//! Reads config and token again, for SIGHUP and the control API alike.
+//! Reads config and token again, for SIGHUP and the control API alike: on a task of its own,
+//! one at a time. Who asks while one runs gets the next, and all who do share that.
 
 use std::{
-    env, fs,
+    env,
+    future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,25 +11,44 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     config::{self, Config},
     credential::{Broker, BrokerSettings, RotationInterval, TokenSources},
     journal::{Journal, Kind},
     model::Cause,
+    platform::file,
     postgres::{UpstreamTls, UpstreamTlsError, UpstreamTlsMode},
     service_manager::notify,
     state::LoginStore,
-    supervisor::{Handle, Reloaded},
+    supervisor::{self, Reloaded},
 };
 
-/// Knows where the config is and who takes it.
+/// More than any bundle of certificates has.
+const LONGEST_CA: u64 = 4 << 20;
+
+/// How many may wait for one reload; more wait until there is room.
+const WAITING: usize = 16;
+
+/// Asks for reloads; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle(mpsc::Sender<Option<Reply>>);
+
+type Reply = oneshot::Sender<Result<Reloaded, Cause>>;
+
+/// Reloads when it is asked to.
 pub struct Reloader {
+    parts: Parts,
+    asked: mpsc::Receiver<Option<Reply>>,
+}
+
+/// Where the config is, and who takes what is read.
+pub struct Parts {
     /// The config file.
     pub config_file: PathBuf,
     /// Takes sessions and limits.
-    pub sessions: Handle,
+    pub sessions: supervisor::Handle,
     /// Takes token and rotation.
     pub broker: Arc<Broker>,
     /// Where the token may be kept.
@@ -46,7 +67,7 @@ pub struct Reloader {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamTlsProblem {
     /// The certificates to check the database's with.
-    #[error("upstream_ca: {path}: {problem}", path = .path.display())]
+    #[error("upstream_ca: {path} {problem}", path = .path.display())]
     Ca {
         /// Their file.
         path: PathBuf,
@@ -58,15 +79,68 @@ pub enum UpstreamTlsProblem {
     Tls(#[from] UpstreamTlsError),
 }
 
+// === impl Handle ===
+
+impl Handle {
+    /// Reads the config and the token again, after a reload that is under way. Sessions that
+    /// are declared as before are not touched. Dropping the future doesn't end the reload.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`; what was in force stays so. `DaemonStopping`.
+    pub async fn reload(&self) -> Result<Reloaded, Cause> {
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .send(Some(reply))
+            .await
+            .map_err(|_| Cause::DaemonStopping)?;
+        answer.await.unwrap_or(Err(Cause::DaemonStopping))
+    }
+
+    /// The same for one who reads the log.
+    pub fn request(&self) {
+        // Where there is no room, those who wait get the reload that this one wants.
+        let _ = self.0.try_send(None);
+    }
+}
+
 // === impl Reloader ===
 
 impl Reloader {
-    /// Reads the config and the token again. Sessions that are declared as before are not
-    /// touched.
-    ///
-    /// # Errors
-    /// `ConfigInvalid`; what was in force stays so.
-    pub async fn reload(&self) -> Result<Reloaded, Cause> {
+    /// Reloads what these parts name, once it runs.
+    pub fn new(parts: Parts) -> (Handle, Self) {
+        let (ask, asked) = mpsc::channel(WAITING);
+        (Handle(ask), Self { parts, asked })
+    }
+
+    /// Reloads until nobody can ask any more. Dropping it gives up the reload under way.
+    pub async fn run(self) {
+        let Self { parts, asked } = self;
+        serve(asked, || parts.reload()).await;
+    }
+}
+
+/// Does the work once for all who have asked before it begins.
+async fn serve<F>(mut asked: mpsc::Receiver<Option<Reply>>, work: impl Fn() -> F)
+where
+    F: Future<Output = Result<Reloaded, Cause>>,
+{
+    while let Some(first) = asked.recv().await {
+        let mut waiting = vec![first];
+        while let Ok(next) = asked.try_recv() {
+            waiting.push(next);
+        }
+        let outcome = work().await;
+        for reply in waiting.into_iter().flatten() {
+            // Who asked may have gone.
+            let _ = reply.send(outcome.clone());
+        }
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    async fn reload(&self) -> Result<Reloaded, Cause> {
         notify::reloading();
         let reloaded = self.read().await;
         match &reloaded {
@@ -133,13 +207,15 @@ pub(crate) fn upstream_tls(
     Ok(UpstreamTls::new(mode)?)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamTlsProblem> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamTlsProblem> {
     let bad = |problem: String| UpstreamTlsProblem::Ca {
-        path: file.to_owned(),
+        path: path.to_owned(),
         problem,
     };
-    let pem = fs::read(file).map_err(|error| bad(error.to_string()))?;
-    CertificateDer::pem_slice_iter(&pem)
+    let pem = file::read(path, LONGEST_CA)
+        .map_err(|refused| bad(refused.to_string()))?
+        .ok_or_else(|| bad("doesn't exist".into()))?;
+    CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| bad(error.to_string()))
 }
@@ -163,4 +239,73 @@ pub(crate) fn broker_settings(
         None => RotationInterval::Never,
     };
     BrokerSettings { tokens, rotation }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Asked three times during the first reload: done once more, for all three.
+    #[tokio::test]
+    async fn reloads_run_one_at_a_time_and_are_shared_by_those_who_wait() {
+        let (ask, asked) = mpsc::channel(WAITING);
+        let handle = Handle(ask);
+        let go_on = Arc::new(Semaphore::new(0));
+        let (begun, mut begins) = mpsc::channel(4);
+        let runs = Arc::new(AtomicU32::new(0));
+        let serving = {
+            let (go_on, runs) = (Arc::clone(&go_on), Arc::clone(&runs));
+            serve(asked, move || {
+                let (go_on, begun) = (Arc::clone(&go_on), begun.clone());
+                let number = runs.fetch_add(1, Ordering::Relaxed) + 1;
+                async move {
+                    begun.send(number).await.unwrap();
+                    go_on.acquire().await.unwrap().forget();
+                    Err(Cause::InvalidRequest {
+                        problem: number.to_string(),
+                    })
+                }
+            })
+        };
+        let serving = tokio::spawn(serving);
+        handle.request();
+        assert_eq!(begins.recv().await, Some(1));
+        handle.request();
+        let asking = async { tokio::join!(handle.reload(), handle.reload()) };
+        let releasing = async {
+            go_on.add_permits(1);
+            assert_eq!(begins.recv().await, Some(2));
+            go_on.add_permits(1);
+        };
+        let ((one, other), ()) = tokio::join!(asking, releasing);
+        assert_eq!(
+            (one.unwrap_err().to_string(), other.unwrap_err().to_string()),
+            ("2".into(), "2".into())
+        );
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+        drop(handle);
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_is_given_up_answers() {
+        let (ask, asked) = mpsc::channel(WAITING);
+        let handle = Handle(ask);
+        let (begun, mut begins) = mpsc::channel(1);
+        let serving = tokio::spawn(serve(asked, move || {
+            let begun = begun.clone();
+            async move {
+                begun.send(()).await.unwrap();
+                std::future::pending().await
+            }
+        }));
+        let asking = tokio::spawn(async move { handle.reload().await });
+        begins.recv().await.unwrap();
+        serving.abort();
+        assert!(matches!(asking.await.unwrap(), Err(Cause::DaemonStopping)));
+    }
 }

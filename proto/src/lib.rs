@@ -1,9 +1,12 @@
 //! The control API of `borealisd`, and what both ends of it must agree on:
-//! the generated types, where the socket is, and how to connect to it.
+//! the generated types, where the socket is, how to connect to it, and whom to trust there.
 
 pub mod connect;
 pub mod paths;
+pub mod presence;
 mod redacted;
+pub mod socket_path;
+pub mod trust;
 
 /// The gRPC package `borealis.control.v1`.
 #[allow(

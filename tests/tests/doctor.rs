@@ -367,7 +367,7 @@ fn metrics_are_served_where_the_config_says() {
     machine.start_daemon();
     let mut stream = eventually(|| TcpStream::connect(free).map_err(|error| error.to_string()));
     stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -1,8 +1,6 @@
 //! The keys of `config.toml`: what each means, its bounds, and which go together.
 
 use std::{
-    fs::{self, File},
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +9,13 @@ use super::{
     Config, ConfigError, DeclaredSession, PortRange, UpstreamTls,
     read::{Entry, Section, Source},
 };
-use crate::model::{Access, Mode, Role, SessionName, Target};
+use crate::{
+    model::{Access, Mode, Role, SessionName, Target},
+    platform::file,
+};
+
+/// More than any config has.
+const LONGEST: u64 = 1 << 20;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,24 +43,26 @@ impl Config {
     /// Reads a config file. One that doesn't exist means the defaults. Blocks on the disk.
     ///
     /// # Errors
-    /// When the file can't be read, is no TOML, or has a key or value that isn't accepted.
+    /// When the file can't be read, could have been written by another user, is no TOML, or has
+    /// a key or value that isn't accepted.
     /// Of several errors the first that is met is reported.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        match fs::read(file) {
-            Ok(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => Self::parse(file, text),
-                Err(error) => {
-                    let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-                    let source = Source { file, text: &valid };
-                    Err(source.error(valid.len()..valid.len(), "this is not UTF-8 text"))
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(ConfigError {
-                file: file.to_path_buf(),
-                position: None,
-                problem: format!("can't be read: {error}"),
-            }),
+        let unusable = |problem: String| ConfigError {
+            file: file.to_path_buf(),
+            position: None,
+            problem,
+        };
+        let found = file::read(file, LONGEST).map_err(|refused| unusable(refused.to_string()))?;
+        let Some(contents) = found else {
+            return Ok(Self::default());
+        };
+        match std::str::from_utf8(&contents.bytes) {
+            Ok(text) => Self::parse(file, text),
+            Err(error) => {
+                let valid = String::from_utf8_lossy(&contents.bytes[..error.valid_up_to()]);
+                let source = Source { file, text: &valid };
+                Err(source.error(valid.len()..valid.len(), "this is not UTF-8 text"))
+            }
         }
     }
 
@@ -160,9 +166,9 @@ fn upstream_tls(file: &Path, top: &Section<'_>) -> Result<UpstreamTls, ConfigErr
         (Word::Disable, None) => Ok(UpstreamTls::Disable),
         (Word::VerifyCa, Some(entry)) => {
             let ca_file = beside(file, entry.text(CA_EXAMPLE)?);
-            readable(&ca_file).map_err(|error| {
+            readable(&ca_file).map_err(|why| {
                 entry.error(format!(
-                    "{} = {:?} can't be read: {error}; accepted: {CA_EXAMPLE}",
+                    "{} = {:?} {why}; accepted: {CA_EXAMPLE}",
                     entry.key(),
                     ca_file
                 ))
@@ -187,11 +193,12 @@ fn beside(file: &Path, written: &str) -> PathBuf {
     }
 }
 
-fn readable(file: &Path) -> io::Result<()> {
-    if File::open(file)?.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+fn readable(file: &Path) -> Result<(), String> {
+    match file::read(file, LONGEST) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("doesn't exist".into()),
+        Err(refused) => Err(refused.to_string()),
     }
-    Ok(())
 }
 
 fn sessions(entry: &Entry<'_>) -> Result<Vec<DeclaredSession>, ConfigError> {

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{About, Services, convert};
 use crate::{
     credential::Broker,
-    reload::Reloader,
+    reload,
     session::machine::Phase,
     supervisor::{Handle, Snapshot},
 };
@@ -21,7 +21,7 @@ pub(super) struct Daemon {
     handle: Handle,
     broker: Arc<Broker>,
     about: About,
-    reloader: Arc<Reloader>,
+    reload: reload::Handle,
     shutdown: CancellationToken,
 }
 
@@ -35,7 +35,7 @@ impl Daemon {
             handle: services.sessions.clone(),
             broker: Arc::clone(&services.broker),
             about: services.about.clone(),
-            reloader: Arc::clone(&services.reloader),
+            reload: services.reload.clone(),
             shutdown: services.shutdown.clone(),
         }
     }
@@ -91,7 +91,7 @@ impl DaemonService for Daemon {
 
     async fn reload(&self, _: Request<v1::ReloadRequest>) -> Answer<v1::ReloadResponse> {
         let reloaded = self
-            .reloader
+            .reload
             .reload()
             .await
             .map_err(|cause| convert::status(&cause))?;

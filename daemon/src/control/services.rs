@@ -9,8 +9,7 @@ use crate::{
     credential::{Broker, SignIn},
     doctor::Doctor,
     journal::Journal,
-    reload::Reloader,
-    supervisor,
+    reload, supervisor,
 };
 
 /// What the API is served from.
@@ -22,7 +21,7 @@ pub struct Services {
     /// Facts of this process.
     pub about: About,
     /// Reads config and token again.
-    pub reloader: Arc<Reloader>,
+    pub reload: reload::Handle,
     /// Signs in and out.
     pub sign_in: Arc<SignIn>,
     /// What happened.

@@ -130,13 +130,12 @@ impl Lookup<'_> {
         Ok(resolved(&whole, attachment, ambiguous))
     }
 
-    /// Whether an app has several add-ons of ours. An app that the user may not look into
-    /// counts as having one: the add-on itself was found.
+    /// Whether an app has several add-ons of ours. A session's name depends on it, so it is
+    /// never guessed.
     async fn has_several(&self, app: Option<&str>) -> Result<bool, Cause> {
         let Some(app) = app else { return Ok(false) };
         match self.heroku.app_addons(app).await {
             Ok(addons) => Ok(self.ours(addons).len() > 1),
-            Err(Failure::Refused(_)) => Ok(false),
             Err(failure) => Err(failure.heroku_cause(self.source)),
         }
     }

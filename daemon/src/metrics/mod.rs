@@ -4,6 +4,7 @@
 //! Everything is counted where it happens; here it is only gathered and written down. No
 //! label is a secret, and none grows without bound: names of sessions, phases, statuses.
 
+mod bounded;
 mod server;
 mod text;
 

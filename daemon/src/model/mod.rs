@@ -7,6 +7,7 @@ pub mod credential;
 pub mod name;
 pub mod session;
 pub mod target;
+pub mod text;
 
 pub use backoff::Backoff;
 pub use cause::{Cause, Class, Refusal, Retry};
@@ -14,3 +15,4 @@ pub use credential::{DatabaseCredential, Generation, HostPort, Lease, SshCredent
 pub use name::{NameError, SessionName};
 pub use session::{Access, Expiry, Mode, Role};
 pub use target::{Resolved, Target};
+pub use text::Foreign;

@@ -8,8 +8,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{
     ops::{Add, Sub},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 #[cfg(debug_assertions)]
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
@@ -21,6 +23,36 @@ pub struct BootInstant(Duration);
 /// The clock that counts suspend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clock;
+
+/// A clock that says a year which no certificate, log or file can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this machine's clock is wrong: it says a year that is not between 1970 and 9900; set it, then start borealisd again"
+)]
+pub struct UnusableClock;
+
+/// The time of day, if it is one that everything can be dated with.
+///
+/// # Errors
+/// When it is not between the years 1970 and 9900.
+pub fn time_of_day() -> Result<Timestamp, UnusableClock> {
+    usable(SystemTime::now())
+}
+
+fn usable(now: SystemTime) -> Result<Timestamp, UnusableClock> {
+    let now = Timestamp::try_from(now).map_err(|_| UnusableClock)?;
+    let year = now.to_zoned(TimeZone::UTC).year();
+    if (1970..=9900).contains(&year) {
+        Ok(now)
+    } else {
+        Err(UnusableClock)
+    }
+}
+
+/// A time so much later, or the last or first that there is.
+pub fn shifted(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(time)
+}
 
 // === impl Clock ===
 
@@ -93,6 +125,20 @@ impl Sub<Duration> for BootInstant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_year_beyond_9999_is_an_error_and_no_panic() {
+        let year = Duration::from_secs(366 * 24 * 3600);
+        let at = |years| usable(SystemTime::UNIX_EPOCH + year * years);
+        assert!(at(56).is_ok());
+        assert_eq!(at(7_950), Err(UnusableClock));
+        assert_eq!(at(8_100), Err(UnusableClock));
+        assert_eq!(usable(SystemTime::UNIX_EPOCH - year), Err(UnusableClock));
+        assert_eq!(
+            shifted(Timestamp::MAX, SignedDuration::from_hours(1)),
+            Timestamp::MAX
+        );
+    }
 
     #[test]
     fn differences_never_go_below_zero() {

@@ -4,13 +4,27 @@
 //! further. This one doesn't, but what it starts may: children get the limit that it was
 //! started with.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    os::fd::{AsFd, AsRawFd as _},
+    sync::{Mutex, PoisonError},
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The limit that this process was started with, once another is in force. The lock is held
 /// while that is back in force for a child.
 static BEFORE: Mutex<Option<Rlimit>> = Mutex::new(None);
+
+/// So many descriptors are kept for what matters: the control socket, the tunnels, files.
+const RESERVE: u64 = 64;
+
+/// Whether what was just opened leaves enough descriptors for what matters. The system gives
+/// the lowest free number, so a high one means that there are few.
+pub fn leaves_reserve(opened: impl AsFd) -> bool {
+    let number = opened.as_fd().as_raw_fd();
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.is_none_or(|limit| u64::try_from(number).is_ok_and(|number| number + RESERVE < limit))
+}
 
 /// Raises the limit to what the system allows. Where that fails, the one in force stays.
 pub fn raise() {

@@ -1,7 +1,9 @@
 //! What the daemon asks of the operating system: time that counts suspend, changes of the
-//! network, holders of ports, open files.
+//! network, holders of ports, open files, and files that it believes.
 
 pub mod clock;
 pub mod descriptors;
+pub mod file;
+pub mod memory;
 pub mod network;
 pub mod port;

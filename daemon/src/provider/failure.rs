@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use crate::model::Cause;
+use crate::model::{Cause, Foreign, cause::TlsProblem};
 
 /// Which of the two APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,23 @@ pub enum Failure {
         /// What happened at the last attempt.
         detail: String,
     },
+    /// Something on the way answered instead: a network that wants its user to sign in, a
+    /// company's proxy.
+    Intercepted {
+        /// Which one was asked.
+        api: Api,
+        /// What the answer was.
+        detail: String,
+    },
+    /// The server's certificate isn't accepted. Nothing was sent.
+    Tls {
+        /// Which one was asked.
+        api: Api,
+        /// Where it is.
+        host: String,
+        /// Why not.
+        problem: TlsProblem,
+    },
     /// The answer to a call that must not be made twice is lost: it may have been carried
     /// out.
     Lost {
@@ -57,7 +74,7 @@ pub struct Refusal {
     /// Heroku's machine-readable `id` of the error.
     pub id: Option<String>,
     /// The API's own words, else the status'.
-    pub message: String,
+    pub message: Foreign,
     /// What the API's operators can find the request by.
     pub request_id: Option<String>,
     /// The whole body; null where it is no JSON.
@@ -99,7 +116,7 @@ impl Failure {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::Lost { .. } => None,
+            _ => None,
         }
     }
 
@@ -107,7 +124,7 @@ impl Failure {
     pub fn text(&self, key: &str) -> Option<&str> {
         match self {
             Self::Refused(refusal) => refusal.text(key),
-            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::Lost { .. } => None,
+            _ => None,
         }
     }
 
@@ -123,6 +140,9 @@ impl Failure {
     pub fn heroku_cause(self, source: &str) -> Cause {
         match self {
             Self::Refused(refusal) => match (refusal.status, refusal.id.as_deref()) {
+                (401 | 403, Some(id)) if id.contains("sso") => Cause::SsoRequired {
+                    source: source.to_owned(),
+                },
                 (401, _) => Cause::TokenRefused {
                     source: source.to_owned(),
                 },
@@ -167,6 +187,15 @@ impl Failure {
                 api: api.as_str(),
                 detail,
             },
+            Self::Intercepted { api, detail } => Cause::Intercepted {
+                api: api.as_str(),
+                detail,
+            },
+            Self::Tls { api, host, problem } => Cause::ProviderTls {
+                api: api.as_str(),
+                host,
+                problem,
+            },
             Self::Lost { api, detail } => Cause::OutcomeUnknown {
                 doing: format!("the {api} did what it was asked"),
                 detail,
@@ -181,9 +210,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(refusal) => write!(f, "the {}: {refusal}", refusal.api),
             Self::RateLimited { api, .. } => write!(f, "the {api} answered 429, too many requests"),
-            Self::Unavailable { api, detail } | Self::Lost { api, detail } => {
-                write!(f, "the {api}: {detail}")
-            }
+            Self::Unavailable { api, detail }
+            | Self::Intercepted { api, detail }
+            | Self::Lost { api, detail } => write!(f, "the {api}: {detail}"),
+            Self::Tls { api, host, problem } => write!(f, "the {api} ({host}): {problem}"),
         }
     }
 }
@@ -273,6 +303,18 @@ mod tests {
             }
         );
         assert_eq!(cause(403, Some("two_factor")), Cause::TwoFactorRequired);
+        for (status, id, code) in [
+            (401, None, "token-refused"),
+            (401, Some("unauthorized"), "token-refused"),
+            (401, Some("sso_required"), "sso-required"),
+            (401, Some("sso_session_expired"), "sso-required"),
+            (403, Some("sso_required"), "sso-required"),
+            (403, None, "provider-refused"),
+            (402, Some("verification_required"), "provider-refused"),
+            (451, None, "provider-refused"),
+        ] {
+            assert_eq!(cause(status, id).kind().code, code, "{status} {id:?}");
+        }
         let Cause::ProviderRefused {
             status: 403,
             message,
@@ -283,7 +325,7 @@ mod tests {
             panic!("a plain 403 is shown as it came");
         };
         assert_eq!(
-            (message.as_str(), request_id.as_deref()),
+            (message.raw(), request_id.as_deref()),
             ("words", Some("r-1"))
         );
     }

@@ -7,7 +7,10 @@ use std::{error::Error as _, time::Duration};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Client, Method, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+        RANGE, RETRY_AFTER,
+    },
     redirect,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,8 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 
+use crate::model::text::Escaped;
+
 use super::{
     call_stats::CallStats,
+    classify::{self, Meaning},
     endpoints::is_loopback,
     failure::{Api, Failure, Refusal},
     retry_policy::{Limits, Waiting},
@@ -218,6 +224,12 @@ impl Http {
             let missed = match self.attempt(call, &url, range, limit).await {
                 Ok(answer) => match read(&answer) {
                     Ok(value) => return Ok(value),
+                    Err(_) if classify::is_page(&answer.body) => {
+                        return Err(Failure::Intercepted {
+                            api: self.api,
+                            detail: format!("{} answered with a web page", self.place()),
+                        });
+                    }
                     Err(problem) => self.passing(
                         format!("its reply can't be read: {problem}"),
                         Reached::Perhaps,
@@ -301,56 +313,80 @@ impl Http {
             self.tally.count(None);
             self.not_answered(&error)
         })?;
+        let request_id = self.take_note(call, url, &response);
         let status = response.status();
-        self.tally.count(Some(status.as_u16()));
-        if let Some(date) = date(&response) {
-            self.tally.compare_clocks(date, jiff::Timestamp::now());
-        }
-        let request_id = text_header(&response, &REQUEST_ID);
-        debug!(api = %self.api, method = %call.method, path = url.path(), status = status.as_u16(), request_id, "answered");
-
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let retry_after = retry_after(&response);
-            return Err(Miss::Passing {
+        let retry_after = retry_after(&response);
+        let meaning = classify::meaning(status.as_u16(), is_html(&response));
+        match meaning {
+            Meaning::Usable => self.usable(response).await,
+            Meaning::Refused => {
+                let body = body(response).await.unwrap_or_default();
+                Err(Miss::Final(Failure::Refused(Box::new(
+                    self.refusal(status, request_id, &body),
+                ))))
+            }
+            Meaning::TooMany => Err(Miss::Passing {
                 failure: Failure::RateLimited {
                     api: self.api,
                     retry_after,
                 },
                 retry_after,
                 reached: Reached::No,
-            });
+            }),
+            Meaning::Intercepted => Err(Miss::Final(self.intercepted(&response))),
+            Meaning::Failing | Meaning::Nonsense => {
+                let failure = self.unavailable(match &request_id {
+                    Some(id) => format!("it answered {status} (request {id})"),
+                    None => format!("it answered {status}"),
+                });
+                if meaning == Meaning::Nonsense {
+                    return Err(Miss::Final(failure));
+                }
+                Err(Miss::Passing {
+                    failure,
+                    retry_after,
+                    reached: Reached::Perhaps,
+                })
+            }
         }
-        if status.is_success() {
-            let next_range = (status == StatusCode::PARTIAL_CONTENT)
-                .then(|| response.headers().get(NEXT_RANGE).cloned())
-                .flatten();
-            return match body(response).await {
-                Ok(body) => Ok(Answer { body, next_range }),
-                Err(problem) => Err(self.passing(
-                    format!("its reply is cut off or too long ({problem})"),
-                    Reached::Perhaps,
-                )),
-            };
+    }
+
+    /// Counts and logs an answer; what the API's operators can find the request by.
+    fn take_note(&self, call: &Call<'_>, url: &Url, response: &Response) -> Option<String> {
+        let status = response.status().as_u16();
+        self.tally.count(Some(status));
+        if let Some(date) = date(response) {
+            self.tally.compare_clocks(date, jiff::Timestamp::now());
         }
-        if status.is_client_error() {
-            let body = body(response).await.unwrap_or_default();
-            return Err(Miss::Final(Failure::Refused(Box::new(
-                self.refusal(status, request_id, &body),
-            ))));
+        let request_id = text_header(response, &REQUEST_ID);
+        debug!(api = %self.api, method = %call.method, path = url.path(), status, request_id, "answered");
+        request_id
+    }
+
+    async fn usable(&self, response: Response) -> Result<Answer, Miss> {
+        let next_range = (response.status() == StatusCode::PARTIAL_CONTENT)
+            .then(|| response.headers().get(NEXT_RANGE).cloned())
+            .flatten();
+        match body(response).await {
+            Ok(body) => Ok(Answer { body, next_range }),
+            Err(problem) => Err(self.passing(
+                format!("its reply is cut off or too long ({problem})"),
+                Reached::Perhaps,
+            )),
         }
-        let detail = match &request_id {
-            Some(id) => format!("it answered {status} (request {id})"),
-            None => format!("it answered {status}"),
+    }
+
+    /// Neither API answers with web pages, or sends its clients elsewhere.
+    fn intercepted(&self, response: &Response) -> Failure {
+        let status = response.status();
+        let detail = match text_header(response, &LOCATION) {
+            Some(elsewhere) => format!("{} sends to {elsewhere} ({status})", self.place()),
+            None => format!("{} answered {status} with a web page", self.place()),
         };
-        if status.is_server_error() {
-            let retry_after = retry_after(&response);
-            return Err(Miss::Passing {
-                failure: self.unavailable(detail),
-                retry_after,
-                reached: Reached::Perhaps,
-            });
+        Failure::Intercepted {
+            api: self.api,
+            detail,
         }
-        Err(Miss::Final(self.unavailable(detail)))
     }
 
     /// A segment that a URL can't hold names nothing that exists: the answer is what the
@@ -389,14 +425,15 @@ impl Http {
 
     fn refusal(&self, status: StatusCode, request_id: Option<String>, body: &[u8]) -> Refusal {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |key: &str| body.get(key).and_then(Value::as_str).map(one_line);
+        let text = |key: &str| body.get(key).and_then(Value::as_str);
         Refusal {
             api: self.api,
             status: status.as_u16(),
-            id: text("id"),
+            id: text("id").map(one_line),
             message: text("message")
                 .or_else(|| text("reason"))
-                .unwrap_or_else(|| status.canonical_reason().unwrap_or("an error").to_owned()),
+                .unwrap_or_else(|| status.canonical_reason().unwrap_or("an error"))
+                .into(),
             request_id,
             body,
         }
@@ -404,6 +441,13 @@ impl Http {
 
     fn not_answered(&self, error: &reqwest::Error) -> Miss {
         let place = self.place();
+        if let Some(problem) = classify::tls_problem(error) {
+            return Miss::Final(Failure::Tls {
+                api: self.api,
+                host: place,
+                problem,
+            });
+        }
         if error.is_connect() {
             let detail = if error.is_timeout() {
                 format!("no connection to {place} within {:?}", self.limits.connect)
@@ -440,6 +484,16 @@ impl Http {
             None => host.to_owned(),
         }
     }
+}
+
+fn is_html(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        })
 }
 
 /// Reads a body that may not be longer than anything sensible.
@@ -509,10 +563,7 @@ fn date(response: &Response) -> Option<jiff::Timestamp> {
 
 /// Text from outside, fit for a line of a log.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_MESSAGE)
-        .collect()
+    format!("{:.LONGEST_MESSAGE$}", Escaped(text))
 }
 
 #[cfg(test)]

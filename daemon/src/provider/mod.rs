@@ -6,6 +6,7 @@
 
 pub mod borealis;
 mod call_stats;
+mod classify;
 pub mod endpoints;
 pub mod failure;
 pub mod heroku;

@@ -128,6 +128,15 @@ pub(super) fn set_aside(
     Ok(())
 }
 
+/// `None` where what was to be looked at isn't there.
+pub(super) fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The cause of a failed write.
 pub(super) fn unwritable(path: &Path, error: &io::Error) -> Cause {
     Cause::StateUnwritable {

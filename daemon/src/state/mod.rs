@@ -8,6 +8,7 @@
 
 mod client_files;
 mod disk;
+mod lock;
 mod login;
 mod passwords;
 mod problem;
@@ -15,18 +16,13 @@ mod sessions;
 mod tls;
 mod writer;
 
-use std::{
-    fs::{File, TryLockError},
-    io::{Read, Seek, Write},
-    path::{Path, PathBuf},
-};
+use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
-use crate::model::Cause;
-
 pub use client_files::{ClientEntry, ClientFiles};
 pub use disk::private_dir;
+pub use lock::{Lock, OpenError};
 pub use login::{Keeping, KeptLogin, LoginStore};
 pub use passwords::Passwords;
 pub use problem::Problem;
@@ -36,6 +32,8 @@ pub use tls::{LocalIdentity, LocalTls};
 /// The state directory, held by this process until dropped.
 #[derive(Debug)]
 pub struct State {
+    /// Keeps other daemons away, and says where this one is.
+    pub lock: Arc<Lock>,
     /// What was saved of the sessions, ordered by name.
     pub saved: Vec<SavedSession>,
     /// Where changes to them go.
@@ -50,26 +48,6 @@ pub struct State {
     pub problems: Vec<Problem>,
 }
 
-/// Why the state directory can't be worked on.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another daemon does already.
-    #[error(
-        "another borealisd{pid} works on the state directory {dir}",
-        pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
-        dir = dir.display()
-    )]
-    Held {
-        /// The directory.
-        dir: PathBuf,
-        /// Who it is, where the file says so.
-        pid: Option<u32>,
-    },
-    /// It can't be read or written.
-    #[error("{0}")]
-    Failed(Cause),
-}
-
 // === impl State ===
 
 impl State {
@@ -81,14 +59,15 @@ impl State {
     /// When another daemon holds the directory, or it can't be read or written.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
         private_dir(dir).map_err(|error| OpenError::Failed(disk::unwritable(dir, &error)))?;
-        let lock = lock(dir)?;
+        let lock = Arc::new(Lock::take(dir)?);
         let mut problems = Vec::new();
         let saved = sessions::load(dir, now, &mut problems).map_err(OpenError::Failed)?;
         let passwords = Passwords::open(dir).map_err(OpenError::Failed)?;
         let tls = LocalTls::open(dir, now, &mut problems).map_err(OpenError::Failed)?;
         Ok(Self {
             saved,
-            sessions: SessionStore::new(dir, lock),
+            sessions: SessionStore::new(dir, Arc::clone(&lock)),
+            lock,
             passwords,
             login: LoginStore::new(dir),
             tls,
@@ -97,63 +76,11 @@ impl State {
     }
 }
 
-/// An advisory lock, which ends with the process however it ends. The file stays: removing
-/// it would let two processes lock two files of the same name.
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("lock");
-    let failed = |error: &std::io::Error| OpenError::Failed(disk::unwritable(&path, error));
-    let mut file = disk::private_options()
-        .read(true)
-        .create(true)
-        .open(&path)
-        .map_err(|error| failed(&error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // Who holds it has written its pid, or is about to.
-            let pid = match file.read_to_string(&mut text) {
-                Ok(_) => text.trim().parse().ok(),
-                Err(_) => None,
-            };
-            return Err(OpenError::Held {
-                dir: dir.to_path_buf(),
-                pid,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(&error)),
-    }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|error| failed(&error))?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    #[test]
-    fn one_daemon_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let now = Timestamp::now();
-        let first = State::open(dir.path(), now).unwrap();
-        assert_eq!(first.problems, []);
-        let error = State::open(dir.path(), now).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "another borealisd (pid {}) works on the state directory {}",
-                std::process::id(),
-                dir.path().display()
-            )
-        );
-        drop(first);
-        State::open(dir.path(), now).unwrap();
-    }
 
     #[test]
     fn nothing_is_for_others() {

@@ -3,13 +3,13 @@
 //! apart. A new field is optional; a change of meaning raises [`VERSION`], gets a reader
 //! for the old form and keeps an old file as a test.
 
-use std::{collections::BTreeSet, fs::File, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Problem,
+    Lock, Problem,
     disk::{self, Found},
     writer::Writer,
 };
@@ -71,13 +71,13 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct SessionStore {
     writer: Writer<Vec<SavedSession>>,
-    _lock: File,
+    _lock: Arc<Lock>,
 }
 
 // === impl SessionStore ===
 
 impl SessionStore {
-    pub(super) fn new(dir: &Path, lock: File) -> Self {
+    pub(super) fn new(dir: &Path, lock: Arc<Lock>) -> Self {
         let path = dir.join(FILE);
         Self {
             writer: Writer::new("state", move |sessions: &Vec<SavedSession>| {
@@ -411,7 +411,7 @@ mod tests {
     }
 
     fn store(dir: &Path) -> SessionStore {
-        SessionStore::new(dir, File::open(dir).unwrap())
+        SessionStore::new(dir, Arc::new(Lock::take(dir).unwrap()))
     }
 
     #[tokio::test]

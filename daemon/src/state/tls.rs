@@ -2,8 +2,11 @@
 //! that ask for TLS. The authority is made once and lasts, so that a client which was told
 //! to trust it (`sslrootcert`) goes on to; server certificates are made in memory.
 //!
-//! The authority can speak for this machine's loopback only (RFC 5280 name constraints):
-//! whoever trusts it more widely risks nothing.
+//! Of addresses the authority can speak for this machine's loopback only (RFC 5280 name
+//! constraints). Of names it can't be limited in the same way: libpq before version 15 finds
+//! an address only among a certificate's names, and a TLS library that minds constraints on
+//! names (rustls) refuses a certificate with such a name under them. So it is to be trusted
+//! for these connections (`sslrootcert`), and not by a whole system.
 
 use std::{
     fmt,
@@ -31,10 +34,14 @@ use super::{
     Problem,
     disk::{self, Found},
 };
-use crate::model::Cause;
+use crate::{model::Cause, platform::clock};
 
 /// The protocol that PostgreSQL 17 and later names in ALPN.
 const ALPN: &[u8] = b"postgresql";
+
+/// The names that a client may call this machine by. The last is for libpq before version 15,
+/// which looks for an address among them.
+const NAMES: [&str; 3] = ["localhost", "*.localhost", "127.0.0.1"];
 
 /// How long a server certificate is valid: under the 398 days that the strictest clients
 /// accept.
@@ -83,7 +90,7 @@ impl LocalTls {
             authority: Arc::new(authority),
             current: Arc::new(Mutex::new((
                 Arc::new(identity),
-                now + LEAF_LIFE - RENEW_BEFORE,
+                clock::shifted(now, LEAF_LIFE - RENEW_BEFORE),
             ))),
         })
     }
@@ -94,7 +101,10 @@ impl LocalTls {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= current.1 {
             match self.authority.identity(now) {
-                Ok(identity) => *current = (Arc::new(identity), now + LEAF_LIFE - RENEW_BEFORE),
+                Ok(identity) => {
+                    let again = clock::shifted(now, LEAF_LIFE - RENEW_BEFORE);
+                    *current = (Arc::new(identity), again);
+                }
                 // The old one may still do; a client that minds its date says so.
                 Err(cause) => tracing::error!(%cause, "the local certificate can't be renewed"),
             }
@@ -190,10 +200,14 @@ impl Authority {
         })
     }
 
-    /// A new key and its certificate for every name of the loopback interface.
+    /// A new key and its certificate for every name and address of the loopback interface.
     fn leaf(&self, now: Timestamp) -> Result<(CertificateDer<'static>, KeyPair), Cause> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let mut params = CertificateParams::new(["localhost".to_owned()]).map_err(failed)?;
+        let mut params = CertificateParams::default();
+        for name in NAMES {
+            let name = name.try_into().map_err(failed)?;
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
         for address in [
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -207,8 +221,8 @@ impl Authority {
             let [month, day] = [date.month(), date.day()].map(i8::unsigned_abs);
             rcgen::date_time_ymd(i32::from(date.year()), month, day)
         };
-        params.not_before = day(now - BACKDATED);
-        params.not_after = day(now + LEAF_LIFE);
+        params.not_before = day(clock::shifted(now, -BACKDATED));
+        params.not_after = day(clock::shifted(now, LEAF_LIFE));
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -236,7 +250,6 @@ fn authority_params(key: &KeyPair) -> CertificateParams {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(NameConstraints {
         permitted_subtrees: vec![
-            GeneralSubtree::DnsName("localhost".to_owned()),
             GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([127, 0, 0, 0], 8)),
             GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix(
                 Ipv6Addr::LOCALHOST.octets(),
@@ -371,15 +384,71 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_speaks_for_loopback_only() {
+    fn the_authority_speaks_for_loopback_addresses_only() {
         let dir = tempfile::tempdir().unwrap();
         let (tls, _) = open(dir.path());
         let ca = CertificateDer::from_pem_file(tls.ca_file()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let foreign = CertificateParams::new(["localhost", "example.com"].map(String::from))
-            .unwrap()
-            .signed_by(&key, &tls.authority.issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        params.subject_alt_names.push(SanType::IpAddress(elsewhere));
+        let foreign = params.signed_by(&key, &tls.authority.issuer).unwrap();
         assert!(!verifies(&tls.authority.provider, ca, foreign.der(), now()));
+    }
+
+    /// libpq before version 15 compares the host with names only, and takes the common name
+    /// only where there is none.
+    #[test]
+    fn an_old_libpq_finds_the_address_among_the_names() {
+        use x509_cert::{
+            Certificate,
+            der::Decode as _,
+            ext::pkix::{SubjectAltName, name::GeneralName},
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (tls, _) = open(dir.path());
+        let shown = tls.identity(now());
+        let certificate = Certificate::from_der(&shown.certificate).unwrap();
+        let (_, found) = certificate
+            .tbs_certificate()
+            .get_extension::<SubjectAltName>()
+            .unwrap()
+            .unwrap();
+        let names: Vec<_> = found
+            .0
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(names, NAMES);
+    }
+
+    /// An authority whose certificate allows only the names of an earlier version.
+    #[test]
+    fn a_certificate_that_lacks_the_names_is_made_anew_with_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tls, _) = open(dir.path());
+        let key_file = dir.path().join("tls/ca-key.pem");
+        let key_before = fs::read(&key_file).unwrap();
+        let key = read_key(&key_before).unwrap();
+        let mut params = authority_params(&key);
+        if let Some(constraints) = &mut params.name_constraints {
+            let names = GeneralSubtree::DnsName("localhost".to_owned());
+            constraints.permitted_subtrees.push(names);
+        }
+        fs::write(tls.ca_file(), params.self_signed(&key).unwrap().pem()).unwrap();
+        let (again, problems) = open(dir.path());
+        assert_eq!(problems, []);
+        assert_eq!(fs::read(&key_file).unwrap(), key_before);
+        let ca = fs::read(again.ca_file()).unwrap();
+        assert!(accepted(&again, &ca, now()));
+    }
+
+    #[test]
+    fn a_clock_near_the_end_of_time_makes_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        LocalTls::open(dir.path(), Timestamp::MAX, &mut Vec::new()).unwrap();
     }
 }

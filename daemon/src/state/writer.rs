@@ -35,7 +35,12 @@ struct Pending<T> {
     /// Why the last write failed.
     problem: Option<Cause>,
     closed: bool,
+    /// Nobody writes any more, or ever did: the thread couldn't be started, or has panicked.
+    ended: bool,
 }
+
+/// Says that the thread has ended, however it did, and answers those who wait with it.
+struct EndGuard<'a, T>(&'a Shared<T>);
 
 // === impl Writer ===
 
@@ -51,23 +56,36 @@ impl<T: Send + 'static> Writer<T> {
                 waiting: Vec::new(),
                 problem: None,
                 closed: false,
+                ended: false,
             }),
             changed: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&for_thread, write))
+            .spawn(move || {
+                let _guard = EndGuard(&for_thread);
+                run(&for_thread, write);
+            })
             .inspect_err(|error| tracing::error!(%error, name, "can't start the writing thread"))
             .ok();
+        if thread.is_none() {
+            drop(EndGuard(&shared));
+        }
         Self { shared, thread }
     }
 
     /// Hands a value over, from async code too: nothing blocks. It replaces a value that
-    /// was not begun to be written. The answer comes when it, or a later one, was written.
+    /// was not begun to be written. The answer comes when it, or a later one, was written, and
+    /// at once where nobody writes any more.
     pub(super) fn put(&self, value: T) -> oneshot::Receiver<Result<(), Cause>> {
         let (answer, written) = oneshot::channel();
         let mut pending = self.shared.lock();
+        if pending.ended {
+            // Who asked may have gone.
+            let _ = answer.send(Err(ended()));
+            return written;
+        }
         pending.value = Some(value);
         pending.waiting.push(answer);
         self.shared.changed.notify_one();
@@ -101,6 +119,26 @@ impl<T> Shared<T> {
     /// A panic can't leave the value half changed, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Pending<T>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Drop for EndGuard<'_, T> {
+    fn drop(&mut self) {
+        let mut pending = self.0.lock();
+        pending.ended = true;
+        if !pending.closed {
+            pending.problem = Some(ended());
+        }
+        for answer in std::mem::take(&mut pending.waiting) {
+            // A caller may have gone.
+            let _ = answer.send(Err(ended()));
+        }
+    }
+}
+
+fn ended() -> Cause {
+    Cause::Internal {
+        detail: "the thread that writes the state has ended".into(),
     }
 }
 
@@ -203,6 +241,26 @@ mod tests {
         assert_eq!(writer.problem(), Some(cause));
         assert_eq!(writer.put(false).await.unwrap(), Ok(()));
         assert_eq!(writer.problem(), None);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_writes_any_more_everybody_is_answered() {
+        let (started, start) = mpsc::sync_channel(0);
+        let (go_on, wait) = mpsc::sync_channel::<()>(0);
+        let writer = Writer::new("test", move |_: &u32| {
+            started.send(()).unwrap();
+            wait.recv().unwrap();
+            panic!("on purpose");
+        });
+        let being_written = writer.put(1);
+        start.recv().unwrap();
+        let waiting = writer.put(2);
+        go_on.send(()).unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(ended()));
+        // Its answer went with the thread.
+        assert!(being_written.await.is_err());
+        assert_eq!(writer.put(3).await.unwrap(), Err(ended()));
+        assert_eq!(writer.problem(), Some(ended()));
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Handle {
         }
     }
 
+    /// Returns when the supervisor has ended, as it does after [`Handle::stop`] and by a panic.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Answers when the supervisor's loop has got to it.
     pub async fn ping(&self) -> Result<(), Cause> {
         self.ask(|reply| Command::Ping { reply }).await

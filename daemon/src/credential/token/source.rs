@@ -1,7 +1,7 @@
 //! The places where the user's Heroku token may be, and how each is read.
 
 use std::{
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,10 @@ use super::{
     keychain::{self, Key},
     netrc::{self, Lookup},
 };
-use crate::state::{Keeping, LoginStore};
+use crate::{
+    platform::file,
+    state::{Keeping, LoginStore},
+};
 
 const LONGEST_FILE: u64 = 1 << 20;
 
@@ -211,28 +214,19 @@ impl Text {
 }
 
 /// A missing file is no problem.
-async fn read_file(file: &Path) -> Result<Option<Text>, String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let unreadable = |error: io::Error| format!("can't be read: {error}");
-    let metadata = match tokio::fs::metadata(file).await {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    if !metadata.is_file() {
-        return Err("is no regular file".into());
-    }
-    if metadata.len() > LONGEST_FILE {
-        return Err(format!("has more than {LONGEST_FILE} bytes"));
-    }
-    let bytes = tokio::fs::read(file).await.map_err(unreadable)?;
-    Ok(Some(Text {
-        text: SecretString::from(String::from_utf8_lossy(&bytes).into_owned()),
-        modified: metadata
-            .modified()
-            .ok()
+async fn read_file(path: &Path) -> Result<Option<Text>, String> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || file::read(&path, LONGEST_FILE));
+    let read = reading
+        .await
+        .map_err(|error| format!("can't be read: {error}"))?;
+    let contents = read.map_err(|refused| refused.to_string())?;
+    Ok(contents.map(|contents| Text {
+        text: SecretString::from(String::from_utf8_lossy(&contents.bytes).into_owned()),
+        modified: contents
+            .modified
             .and_then(|time| Timestamp::try_from(time).ok()),
-        open_to_others: metadata.permissions().mode() & 0o077 != 0,
+        open_to_others: contents.open_to_others,
     }))
 }
 

@@ -40,3 +40,12 @@ pub(super) fn two_factor_required() -> Words {
         "sign in with `heroku login`, which asks for the code in the browser; or make a token in the Heroku dashboard (Account settings, Applications, Authorizations) and give it to `borealisctl login`",
     )
 }
+
+pub(super) fn sso_required(source: &str) -> Words {
+    Words::new(
+        format!(
+            "Heroku refused the API token from {source}: the single sign-on session of its organization has ended"
+        ),
+        "sign in again with `heroku login --sso`; a token made in the Heroku dashboard, given to `borealisctl login`, lasts longer",
+    )
+}

@@ -34,6 +34,9 @@ impl Cause {
                 R::WhenTokenChanges,
                 "28000",
             ),
+            Self::SsoRequired { .. } => {
+                Kind::new("sso-required", C::Login, R::WhenTokenChanges, "28000")
+            }
             Self::AppNotFound { .. } => Kind::new("app-not-found", C::NotFound, R::Never, "28000"),
             Self::AddonNotFound { .. } => {
                 Kind::new("addon-not-found", C::NotFound, R::Never, "28000")
@@ -61,6 +64,10 @@ impl Cause {
             }
             Self::ProviderUnavailable { .. } => {
                 Kind::new("provider-unavailable", C::Operation, R::Backoff, "57P03")
+            }
+            Self::Intercepted { .. } => Kind::new("intercepted", C::Operation, R::Backoff, "57P03"),
+            Self::ProviderTls { .. } => {
+                Kind::new("provider-tls", C::Operation, R::Backoff, "57P03")
             }
             Self::ProviderRefused { .. } => {
                 Kind::new("provider-refused", C::Operation, R::Slowly, "57P03")

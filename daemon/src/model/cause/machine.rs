@@ -1,5 +1,7 @@
 //! The machine that the daemon runs on.
 
+use borealis_proto::socket_path;
+
 use super::Words;
 
 pub(super) fn config_invalid(problem: &str) -> Words {
@@ -19,9 +21,11 @@ pub(super) fn state_unwritable(path: &str, detail: &str) -> Words {
 pub(super) fn socket_path_too_long(path: &str) -> Words {
     Words::new(
         format!(
-            "the path of the session's Unix socket has more than the 107 bytes that the system allows: {path}"
+            "the path of the session's Unix socket is {} bytes longer than the system allows ({}): {path}",
+            socket_path::excess(path.as_ref()),
+            socket_path::LONGEST,
         ),
-        "choose a shorter name with --name, or a shorter runtime directory with XDG_RUNTIME_DIR",
+        "set XDG_RUNTIME_DIR to a shorter directory of your own and start borealisd again, or choose a shorter name with --name",
     )
 }
 

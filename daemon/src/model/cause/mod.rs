@@ -12,6 +12,7 @@ mod provider;
 mod refusal;
 mod request;
 mod session;
+mod tls;
 mod way;
 mod words;
 
@@ -20,9 +21,13 @@ use std::{fmt, time::Duration};
 pub use self::{
     class::{Class, Kind, Retry},
     refusal::Refusal,
+    tls::TlsProblem,
     words::Words,
 };
-use super::{HostPort, SessionName};
+use super::{Foreign, HostPort, SessionName, text::Escaped};
+
+/// The characters of a sentence or hint that are shown: far more than any of ours has.
+const LONGEST: usize = 4000;
 
 /// Why something failed. No variant holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +71,9 @@ pub enum Cause {
         source: String,
     },
     TwoFactorRequired,
+    SsoRequired {
+        source: String,
+    },
 
     // What the target leads to.
     AppNotFound {
@@ -112,10 +120,20 @@ pub enum Cause {
         api: &'static str,
         detail: String,
     },
+    /// Something on the way to an API answered instead of it.
+    Intercepted {
+        api: &'static str,
+        detail: String,
+    },
+    ProviderTls {
+        api: &'static str,
+        host: String,
+        problem: TlsProblem,
+    },
     ProviderRefused {
         api: &'static str,
         status: u16,
-        message: String,
+        message: Foreign,
         request_id: Option<String>,
     },
     /// A call that changes something may have been carried out.
@@ -155,7 +173,7 @@ pub enum Cause {
     /// The database refused the credential that the provider issued.
     DatabaseRefusedLogin {
         sqlstate: String,
-        message: String,
+        message: Foreign,
     },
     /// Another machine of the user renews the credentials that this one holds, and so on.
     CredentialsContested {
@@ -166,7 +184,7 @@ pub enum Cause {
     /// Any other refusal by the database at a log-in, in its own words.
     DatabaseRefused {
         sqlstate: String,
-        message: String,
+        message: Foreign,
     },
 
     // The session.
@@ -204,8 +222,18 @@ pub enum Cause {
 // === impl Cause ===
 
 impl Cause {
-    /// What is said of it, made when it is said.
+    /// What is said of it, made when it is said. It is fit to be shown anywhere: whatever of it
+    /// came from outside is escaped, and its length is bounded.
     pub fn words(&self) -> Words {
+        let Words { sentence, hint } = self.own_words();
+        let shown = |text: &str| format!("{:.LONGEST$}", Escaped(text));
+        Words {
+            sentence: shown(&sentence),
+            hint: shown(&hint),
+        }
+    }
+
+    fn own_words(&self) -> Words {
         match self {
             Self::TargetMissing => request::target_missing(),
             Self::InvalidRequest { problem } => request::invalid_request(problem),
@@ -218,6 +246,7 @@ impl Cause {
             Self::NoUsableToken { problems } => account::no_usable_token(problems),
             Self::TokenRefused { source } => account::token_refused(source),
             Self::TwoFactorRequired => account::two_factor_required(),
+            Self::SsoRequired { source } => account::sso_required(source),
             Self::AppNotFound { app } => addon::app_not_found(app),
             Self::AddonNotFound { addon, app } => addon::addon_not_found(addon, app.as_deref()),
             Self::TargetNotFound { word } => addon::target_not_found(word),
@@ -234,6 +263,8 @@ impl Cause {
             Self::ProviderUnavailable { api, detail } => {
                 provider::provider_unavailable(api, detail)
             }
+            Self::Intercepted { api, detail } => provider::intercepted(api, detail),
+            Self::ProviderTls { api, host, problem } => provider::provider_tls(api, host, problem),
             Self::ProviderRefused {
                 api,
                 status,
@@ -304,3 +335,40 @@ impl fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::text;
+
+    #[test]
+    fn no_words_steer_a_terminal_or_go_on_for_ever() {
+        let evil = "a\u{1b}[2J\u{7}\u{9b}\u{202e}\n\0".repeat(2000);
+        for cause in [
+            Cause::InvalidRequest {
+                problem: evil.clone(),
+            },
+            Cause::AppNotFound { app: evil.clone() },
+            Cause::SeveralSessions {
+                target: evil.clone(),
+                names: vec![evil.clone(); 3],
+            },
+            Cause::ProviderRefused {
+                api: "Heroku API",
+                status: 400,
+                message: evil.clone().into(),
+                request_id: Some(evil.clone()),
+            },
+            Cause::DatabaseRefused {
+                sqlstate: evil.clone(),
+                message: evil.into(),
+            },
+        ] {
+            let Words { sentence, hint } = cause.words();
+            for text in [sentence, hint, cause.to_string()] {
+                assert!(!text.contains(text::is_unsafe), "{text}");
+                assert!(text.len() <= 12 * LONGEST, "{}", text.len());
+            }
+        }
+    }
+}

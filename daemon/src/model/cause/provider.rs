@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Words;
+use super::{TlsProblem, Words};
+use crate::model::Foreign;
 
 pub(super) fn rate_limited(retry_after: Option<Duration>) -> Words {
     Words::new(
@@ -27,7 +28,7 @@ pub(super) fn provider_unavailable(api: &str, detail: &str) -> Words {
 pub(super) fn provider_refused(
     api: &str,
     status: u16,
-    message: &str,
+    message: &Foreign,
     request_id: Option<&str>,
 ) -> Words {
     Words::new(
@@ -46,5 +47,19 @@ pub(super) fn outcome_unknown(doing: &str, detail: &str, look: Option<&str>) -> 
             Some(command) => format!("see `borealisctl {command}` before asking again"),
             None => "look before asking again".to_owned(),
         },
+    )
+}
+
+pub(super) fn intercepted(api: &str, detail: &str) -> Words {
+    Words::new(
+        format!("something between this machine and the {api} answered instead of it: {detail}"),
+        "if this network wants you to sign in, do so in a browser; else see the proxy's settings (HTTPS_PROXY)",
+    )
+}
+
+pub(super) fn provider_tls(api: &str, host: &str, problem: &TlsProblem) -> Words {
+    Words::new(
+        format!("no secure connection to the {api} ({host}): {problem}"),
+        problem.hint(),
     )
 }

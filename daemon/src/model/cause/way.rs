@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Words;
-use crate::model::HostPort;
+use crate::model::{Foreign, HostPort};
 
 pub(super) fn no_network() -> Words {
     Words::new(
@@ -56,7 +56,7 @@ pub(super) fn upstream_tls(server: &HostPort, detail: &str) -> Words {
     )
 }
 
-pub(super) fn database_refused_login(sqlstate: &str, message: &str) -> Words {
+pub(super) fn database_refused_login(sqlstate: &str, message: &Foreign) -> Words {
     Words::new(
         format!(
             "the database refused the credentials that the provider issued ({sqlstate}: {message})"
@@ -75,7 +75,7 @@ pub(super) fn credentials_contested(addon: &str, times: usize, within: Duration)
     )
 }
 
-pub(super) fn database_refused(sqlstate: &str, message: &str) -> Words {
+pub(super) fn database_refused(sqlstate: &str, message: &Foreign) -> Words {
     Words::new(
         format!("the database refused the connection ({sqlstate}: {message})"),
         "",

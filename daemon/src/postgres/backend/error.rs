@@ -60,13 +60,13 @@ impl LoginError {
     pub fn cause(&self, server: &HostPort) -> Cause {
         let refused = |sqlstate: &str, message: &str| Cause::DatabaseRefused {
             sqlstate: sqlstate.to_owned(),
-            message: message.to_owned(),
+            message: message.into(),
         };
         match self {
             Self::Refused(refusal) => match refusal.blames {
                 Blames::Credential => Cause::DatabaseRefusedLogin {
                     sqlstate: refusal.sqlstate.clone(),
-                    message: refusal.message.clone(),
+                    message: refusal.message.clone().into(),
                 },
                 Blames::Other => refused(&refusal.sqlstate, &refusal.message),
             },

@@ -232,7 +232,7 @@ fn cause() -> impl Strategy<Value = Cause> {
         Just(Cause::BastionRefusedKey { bastion: bastion() }),
         Just(Cause::DatabaseRefusedLogin {
             sqlstate: "28P01".into(),
-            message: String::new()
+            message: String::new().into()
         }),
     ]
 }
