@@ -5,7 +5,7 @@
 //! of libraries, and of our own where nobody thought of it, are escaped here.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     io::{self, IsTerminal},
     os::fd::AsFd,
 };

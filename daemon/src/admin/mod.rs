@@ -48,7 +48,7 @@ fn names_addon(failure: &Failure) -> bool {
 /// The provider's own reason for a refusal.
 fn reason(failure: &Failure) -> String {
     match failure {
-        Failure::Refused(refusal) => refusal.message.clone(),
+        Failure::Refused(refusal) => refusal.message.to_string(),
         other => other.to_string(),
     }
 }

@@ -18,7 +18,7 @@ use super::duration;
 /// Why a config file is refused: one sentence that names the file, the line and the
 /// column, the key, what it was given and what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}{position}: {problem}", file = file.display(), position = position.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default())]
+#[error("{file}{position} {problem}", file = file.display(), position = position.map(|(line, column)| format!(":{line}:{column}:")).unwrap_or_default())]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,

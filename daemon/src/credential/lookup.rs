@@ -136,7 +136,7 @@ impl Lookup<'_> {
         let Some(app) = app else { return Ok(false) };
         match self.heroku.app_addons(app).await {
             Ok(addons) => Ok(self.ours(addons).len() > 1),
-            Err(failure) => Err(failure.heroku_cause(self.source)),
+            Err(failure) => Err(self.about_app(failure, app)),
         }
     }
 

@@ -426,7 +426,6 @@ async fn targets_in_every_form() {
         (Target::Addon(ADDON.into()), sushi()),
         (in_app("ramen", "MAROON"), maroon()),
         (Target::Addon("borealis-pg-hex-2".into()), maroon()),
-        (in_app("hidden", ADDON), found(1, "hidden", "SEEN", false)),
     ] {
         assert_eq!(world.resolve(target.clone()).await, expected, "{target:?}");
     }
@@ -488,6 +487,16 @@ async fn targets_in_every_form() {
             in_app("gone", "BLUE"),
             Cause::AppNotFound { app: "gone".into() },
         ),
+        // The add-on is found, but not whether its app has others: no name is guessed.
+        (
+            in_app("hidden", ADDON),
+            Cause::ProviderRefused {
+                api: "Heroku API",
+                status: 403,
+                message: "words".into(),
+                request_id: None,
+            },
+        ),
         (
             word("redis-hex-9"),
             Cause::OtherService {
@@ -501,6 +510,28 @@ async fn targets_in_every_form() {
             "{target:?}"
         );
     }
+    world.end().await;
+}
+
+/// A session's name follows from whether its app has several add-ons: where that can't be
+/// looked up, the one that is known is not changed.
+#[tokio::test]
+async fn whether_an_app_has_several_is_never_guessed() {
+    let world = World::new().await;
+    let target = Target::AppAddon {
+        app: "ramen".into(),
+        addon: "MAROON".into(),
+    };
+    for (status, code) in [
+        (403, "provider-refused"),
+        (404, "app-not-found"),
+        (410, "provider-refused"),
+    ] {
+        world.first("GET /apps/ramen/addons", [refuse(status)]);
+        let cause = world.resolve(target.clone()).await.unwrap_err();
+        assert_eq!(cause.kind().code, code, "{status}");
+    }
+    assert!(world.resolve(target).await.unwrap().ambiguous_in_app);
     world.end().await;
 }
 

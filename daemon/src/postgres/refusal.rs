@@ -135,10 +135,12 @@ mod tests {
 
     #[test]
     fn a_zero_byte_in_a_text_makes_no_field() {
-        let cause = Cause::Internal {
-            detail: "a\0Cb".into(),
+        let response = ErrorResponse {
+            sqlstate: "XX000",
+            message: "a\0Cb",
+            ..ErrorResponse::default()
         };
-        let refusal = DatabaseRefusal::parse(error_response(&cause, &session()));
+        let refusal = DatabaseRefusal::parse(response.encode());
         assert_eq!(refusal.sqlstate(), "XX000");
         assert!(refusal.message().ends_with("aCb"), "{}", refusal.message());
     }

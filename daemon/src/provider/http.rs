@@ -399,7 +399,7 @@ impl Http {
                     api: self.api,
                     status: 404,
                     id: Some("not_found".into()),
-                    message: format!("nothing can be named {segment:?}"),
+                    message: format!("nothing can be named {segment:?}").into(),
                     request_id: None,
                     body: Value::Null,
                 })));

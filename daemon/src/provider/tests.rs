@@ -15,7 +15,7 @@ use super::{
     Api, Endpoints, Failure, Provider, Waiting,
     testing::{Reply, Request, Server, limits},
 };
-use crate::model::Access;
+use crate::model::{Access, cause::TlsProblem};
 
 const ENOUGH: Duration = Duration::from_secs(10);
 
@@ -90,18 +90,93 @@ async fn a_refusal_is_final_and_shown_as_it_came() {
         };
         assert_eq!(asked, 1);
         assert_eq!(refusal.status, status);
-        assert_eq!(refusal.message, "words");
+        assert_eq!(refusal.message.raw(), "words");
         assert_eq!(refusal.request_id.as_deref(), Some("r-1"));
     }
+}
+
+fn page(status: u16) -> Reply {
+    Reply::Answer {
+        status,
+        headers: vec![("content-type", "text/html; charset=utf-8".into())],
+        body: "<html>Welcome to the airport</html>".into(),
+    }
+}
+
+fn intercepted(outcome: Result<String, Failure>) -> String {
+    let Err(failure) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let cause = failure.heroku_cause("~/.netrc");
+    assert_eq!(cause.kind().code, "intercepted", "{cause:?}");
+    assert!(cause.words().hint.contains("browser"));
+    cause.to_string()
 }
 
 #[tokio::test]
 async fn a_redirect_gets_no_token() {
     let elsewhere = scripted(vec![account()]).await;
     let location = format!("http://127.0.0.1:{}/base/account", elsewhere.port);
-    let (reply, asked) = outcome(vec![Reply::status(302).with("location", location)], ENOUGH).await;
-    assert!(detail(reply).contains("302"));
+    let redirect = Reply::status(302).with("location", &location);
+    let (reply, asked) = outcome(vec![redirect], ENOUGH).await;
+    let told = intercepted(reply);
+    assert!(told.contains(&location) && told.contains("302"), "{told}");
     assert_eq!((asked, elsewhere.seen().len()), (1, 0));
+}
+
+/// A network that wants its user to sign in, or a company's proxy.
+#[tokio::test]
+async fn an_answer_that_is_not_the_apis_own_is_told_as_such() {
+    let unlabelled = Reply::Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: "\n<!DOCTYPE html><title>Sign in</title>".into(),
+    };
+    for reply in [
+        page(200),
+        page(401),
+        page(403),
+        page(404),
+        page(511),
+        Reply::status(407),
+        Reply::status(511),
+        unlabelled,
+    ] {
+        let (got, asked) = outcome(vec![reply.clone()], ENOUGH).await;
+        intercepted(got);
+        assert_eq!(asked, 1, "{reply:?}");
+    }
+    // Heroku's router has pages of its own for its own failures.
+    let (got, asked) = outcome(vec![page(503)], ENOUGH).await;
+    assert!(detail(got).contains("503"));
+    assert_eq!(asked, 3);
+}
+
+/// Whatever field of an answer holds what a terminal obeys, nothing of it gets further.
+#[tokio::test]
+async fn no_text_of_an_answer_steers_a_terminal() {
+    let evil = "a\u{1b}[2J\u{7}\0\u{7f}\u{9b}\u{202e}\u{2028}\nforged".to_owned();
+    let long = evil.clone() + &"x".repeat(10_000);
+    for text in [evil, long] {
+        for body in [
+            json!({ "id": text, "message": "words" }),
+            json!({ "id": "x", "message": text }),
+            json!({ "id": "x", "reason": text }),
+        ] {
+            let (reply, _) = outcome(vec![Reply::json(400, &body)], ENOUGH).await;
+            let failure = reply.unwrap_err();
+            let shown = [failure.to_string(), format!("{failure:?}")];
+            let cause = failure.heroku_cause("~/.netrc");
+            let journal = crate::journal::Journal::new();
+            journal.failure(None, crate::journal::Kind::RequestRefused, &cause);
+            let event = journal.follow().recent[0].sentence();
+            let words = cause.words();
+            for shown in shown.into_iter().chain([words.sentence, words.hint, event]) {
+                assert!(!shown.contains(crate::model::text::is_unsafe), "{shown}");
+                assert!(shown.len() < 10_000, "{}", shown.len());
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -243,7 +318,12 @@ async fn a_server_that_the_system_does_not_know_gets_no_token() {
     };
     let token = SecretString::from("t");
     let reply = provider.heroku(&token, Waiting::Somebody).account().await;
-    let problem = detail(reply.map(|account| account.email));
-    assert!(problem.contains("certificate"), "{problem}");
+    let Err(Failure::Tls { problem, .. }) = reply else {
+        panic!("{:?}", reply.map(|account| account.email));
+    };
+    assert!(
+        matches!(problem, TlsProblem::UnknownIssuer { .. }),
+        "{problem}"
+    );
     assert_eq!(trusted.load(Ordering::SeqCst), 0);
 }

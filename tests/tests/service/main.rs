@@ -6,7 +6,9 @@
     reason = "a test that meets the unexpected has failed"
 )]
 
+mod edges;
 mod handover;
+mod https;
 mod start;
 mod stop;
 mod told;
