@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Code, Status};
 
 use crate::{
-    model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target},
+    model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target, text},
     proxy::Counters,
     session::machine::Phase,
     supervisor::{Lifetime, OpenRequest, Selection, SessionSnapshot},
@@ -196,7 +196,7 @@ pub(super) fn session(view: &SessionSnapshot) -> v1::Session {
         }),
         expires_at: view.expires_at.map(timestamp),
         last_error: status.last_error.as_ref().map(failure),
-        step: status.step.clone(),
+        step: text::line(&status.step),
         declared: view.declared,
         transient: view.transient,
         warm_connections: view.counters.warm(),

@@ -11,6 +11,7 @@ use super::convert;
 use crate::{
     doctor::{Check, Doctor, Outcome},
     journal::{Event, Following, Journal},
+    model::text,
 };
 
 pub(super) struct Diagnostics {
@@ -129,7 +130,7 @@ fn convert_event(event: &Event) -> v1::WatchEventsResponse {
             at: Some(convert::timestamp(event.at)),
             kind: event.kind.as_str().into(),
             session: session.map(ToString::to_string).unwrap_or_default(),
-            message: event.sentence(),
+            message: text::line(&event.sentence()),
             failure: event.cause.as_ref().map(convert::failure),
         }),
     }

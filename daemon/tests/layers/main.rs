@@ -15,8 +15,8 @@ use source::Source;
 
 /// Modules by row, from the ground up; a module may use those of lower rows.
 const ROWS: &[&[&str]] = &[
-    &["model", "log"],
-    &["platform"],
+    &["model"],
+    &["log", "platform"],
     &["service_manager"],
     &["journal"],
     &["ssh", "postgres", "provider", "state", "config"],

@@ -40,7 +40,7 @@ fn a_signal_is_heard_during_a_reload() {
         machine.unset("HEROKU_API_KEY");
         let manager = Manager::new(&machine.path(""));
         machine.start_daemon_under(&manager);
-        machine.configure("token_command = \"sleep 1000\"\n");
+        machine.write_config("token_command = \"sleep 1000\"\n");
         machine.daemon().signal(Signal::HUP);
         manager.wait_for("RELOADING=1", 1);
         if by_signal {
@@ -194,7 +194,7 @@ impl Drop for Ready {
 #[test]
 fn a_config_that_others_decide_over_is_refused() {
     let mut machine = machine();
-    machine.configure("token_command = \"touch /tmp/never\"\n");
+    machine.write_config("token_command = \"touch /tmp/never\"\n");
     let config = machine.path("config/borealis/config.toml");
     for mode in [0o666, 0o664, 0o646] {
         fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
@@ -202,7 +202,7 @@ fn a_config_that_others_decide_over_is_refused() {
         start(&machine, &["--check-config"]).expect_failure(2, &["chmod go-w"]);
     }
     fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
-    machine.configure("");
+    machine.write_config("");
     machine.start_daemon();
     // Nor at a reload; what was in force stays so.
     fs::set_permissions(&config, Permissions::from_mode(0o666)).unwrap();
