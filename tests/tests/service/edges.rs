@@ -194,7 +194,7 @@ impl Drop for Ready {
 #[test]
 fn a_config_that_others_decide_over_is_refused() {
     let mut machine = machine();
-    machine.write_config("token_command = \"touch /tmp/never\"\n");
+    machine.write_config("token_command = \"false\"\n");
     let config = machine.path("config/borealis/config.toml");
     for mode in [0o666, 0o664, 0o646] {
         fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
