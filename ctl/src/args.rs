@@ -5,8 +5,11 @@
 mod account;
 pub(crate) mod addons;
 mod inspect;
+mod spelling;
 
 pub(crate) use account::LoginArgs;
+pub(crate) use spelling::normalized;
+
 pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -17,7 +20,7 @@ use jiff::SignedDuration;
 use self::addons::{
     ExtensionsArgs, InfoArgs, IntegrationsArgs, RestoreCommandArgs, UpgradeCommandArgs, UsersArgs,
 };
-use crate::complete;
+use crate::{complete, output::Format};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -32,7 +35,7 @@ use crate::complete;
   borealisctl open sushi                      a read-only session to the app's database
   borealisctl psql sushi -w                   psql with write access
   borealisctl run sushi -d 'select now()'     one statement as the app's database user
-  psql \"$(borealisctl url sushi)\"             any Postgres client
+  psql \"$(borealisctl url --socket sushi)\"    any Postgres client, without a password
 
 TARGET is an app (sushi), an app with one of its add-ons or attachments
 (sushi::BOREALIS_PG_MAROON), the name or id of an add-on, or the name of an open session.
@@ -84,23 +87,6 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    #[value(help = "for people")]
-    Table,
-    /// For programs.
-    #[value(help = "for programs")]
-    Json,
-    /// The same as JSON, easier on the eye.
-    #[value(help = "as json, easier on the eye")]
-    Yaml,
-    /// For spreadsheets.
-    #[value(help = "for spreadsheets")]
-    Csv,
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs, reason = "the help text of each command says it")]
@@ -114,7 +100,12 @@ pub(crate) enum Command {
   borealisctl open sushi --role app -f json    as the app's database user, for a script
 
 A session that is open already is printed again. It stays open, also across restarts, until
-it is closed with `borealisctl close`.")]
+it is closed with `borealisctl close`. To move one to another port, close it and open it again
+with --port.
+
+What you create with -w belongs to your personal database user, and the app's next migration
+can't alter it (\"must be owner\"). Run migrations with --role app; or give away what you made:
+REASSIGN OWNED BY CURRENT_USER TO the app's read/write user, as `borealisctl users` names it.")]
     Open(OpenArgs),
     /// List the sessions and their state
     #[command(
@@ -141,17 +132,24 @@ With --watch, json is one array a line for each change."
     Close(CloseArgs),
     /// Print a session's connection URL
     #[command(after_help = "Examples:
-  psql \"$(borealisctl url sushi)\"
-  pg_dump \"$(borealisctl url sushi)\" > sushi.sql
+  psql \"$(borealisctl url --socket sushi)\"                  over the Unix socket
+  pg_dump --no-owner --no-acl \"$(borealisctl url --socket sushi)\" > sushi.sql
+  borealisctl url sushi                                     over TCP, for other programs
 
-The session must be open: see `borealisctl open`.")]
-    Url(NamedArgs),
+The session must be open: see `borealisctl open`. The URL over TCP holds the password: on a
+command line, other users of the machine can read it while the command runs. The one over the
+socket holds none, and nobody else can listen there.")]
+    Url(UrlArgs),
     /// Print a session's PG* variables and DATABASE_URL for a shell
     #[command(after_help = "Examples:
   eval \"$(borealisctl env sushi)\"
   borealisctl env sushi --shell fish | source
-  borealisctl env sushi --shell direnv >> .envrc
-  borealisctl env sushi --shell docker > sushi.env   for docker run --env-file")]
+  borealisctl env sushi --shell direnv >> .envrc     a line that asks at run time
+  borealisctl env sushi --shell docker > sushi.env   for docker run --env-file
+
+PGHOST is the directory of the session's Unix socket, which libpq and most drivers know;
+DATABASE_URL is over TCP. For a container the socket's directory has to be mounted, as the
+file's first line says: 127.0.0.1 is the container itself there.")]
     Env(EnvArgs),
     /// Ask for new personal credentials now
     #[command(after_help = "Examples:
@@ -167,7 +165,8 @@ Open connections live on, and the session's own password stays what it was.")]
   borealisctl psql sushi -- -c 'select 1'    everything after -- goes to psql
   borealisctl psql --app sushi --binary-path /opt/pg/bin/psql
 
-A session that is not open is opened for as long as psql runs. The exit code is psql's.")]
+A session that is not open is opened for as long as psql runs. The exit code is psql's. What
+PG* variables say of another database (PGSSLMODE, PGOPTIONS, PGSERVICE ...) is kept from psql.")]
     Psql(PsqlArgs),
     /// Hold a session open until Ctrl-C
     #[command(after_help = "Examples:
@@ -186,12 +185,15 @@ before stays; `borealisctl open` needs no terminal kept open.")]
   borealisctl run sushi -d 'table orders' -f csv > orders.csv
   borealisctl run sushi -w -i ./prepopulate.sql
   borealisctl run sushi -w -e 'rake db:migrate'
-  borealisctl run sushi -u -- pg_dump --schema-only
+  borealisctl run sushi -u -- pg_dump --no-owner --no-acl > sushi.sql
+  borealisctl run sushi -w -i sushi.sql          a plain dump: psql executes it, if installed
 
 Runs as the app's database user unless --personal-user is given, read-only unless
 --write-access is given. Of several statements every result set is printed: in json as one
 array each. In json and yaml a column name that comes again gets _2, _3 … appended. Commands
-find the database in PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL; the exit code is theirs.",
+find the database in PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and DATABASE_URL, and get none
+of the other PG* variables that say where or how to connect; the exit code is theirs. Whatever ends
+borealisctl ends the statement on the server too.",
         group = ArgGroup::new("what").multiple(false)
     )]
     Run(RunArgs),
@@ -311,14 +313,27 @@ daemon starts again.")]
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   borealisctl completions bash > ~/.local/share/bash-completion/completions/borealisctl
-  borealisctl completions zsh  > ~/.zfunc/_borealisctl
   borealisctl completions fish > ~/.config/fish/completions/borealisctl.fish
+  mkdir -p ~/.zfunc && borealisctl completions zsh > ~/.zfunc/_borealisctl
+
+zsh looks into ~/.zfunc only where ~/.zshrc has this line before the one with compinit (or
+with both, where it has none):
+  fpath=(~/.zfunc $fpath); autoload -Uz compinit && compinit
 
 The script asks borealisctl what can be typed, names of open sessions included.")]
     Completions {
         /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// Find and change the daemon's config file
+    #[command(after_help = "Examples:
+  borealisctl config path
+  borealisctl config edit")]
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ConfigAction,
     },
     /// Write the manual's pages into a directory
     #[command(
@@ -387,6 +402,9 @@ pub(crate) struct OpenArgs {
     /// Let the bytes through untouched; clients log in with the personal credentials themselves
     #[arg(long)]
     pub(crate) passthrough: bool,
+    /// Show the password and the URL with it
+    #[arg(long)]
+    pub(crate) reveal: bool,
     /// Don't wait until the session is up
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) no_wait: bool,
@@ -438,10 +456,31 @@ pub(crate) struct CloseArgs {
 
 /// `url`
 #[derive(Debug, Args)]
-pub(crate) struct NamedArgs {
+pub(crate) struct UrlArgs {
     /// Which session.
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Over the session's Unix socket, without a password; --socket without a path is the same
+    #[arg(long = "unix-socket", id = "unix_socket")]
+    pub(crate) socket: bool,
+}
+
+/// `config`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Print where it is
+    #[command(after_help = "Examples:
+  borealisctl config path
+  less \"$(borealisctl config path)\"")]
+    Path,
+    /// Change it in your editor: checked, put in place, and read again by the daemon
+    #[command(after_help = "Examples:
+  borealisctl config edit
+  EDITOR='code --wait' borealisctl config edit
+
+The editor is what VISUAL or EDITOR names. A copy is edited: the file changes when borealisd
+would take what it says, and not before.")]
+    Edit,
 }
 
 /// `env`

@@ -16,29 +16,18 @@ use tokio::{
 };
 
 use crate::{
-    client::{Held, Opened},
+    client::Held,
     failure::{Exit, Failure, reason},
+    libpq,
     output::Output,
 };
 
-/// How libpq and most drivers learn where the database is.
-pub(crate) fn variables(opened: &Opened) -> [(&'static str, String); 6] {
-    let session = &opened.session;
-    [
-        ("PGHOST", session.host.clone()),
-        ("PGPORT", session.port.to_string()),
-        ("PGDATABASE", session.database.clone()),
-        ("PGUSER", session.user.clone()),
-        ("PGPASSWORD", opened.secrets.password.clone()),
-        ("DATABASE_URL", opened.secrets.url.clone()),
-    ]
-}
-
-/// Takes away what would lead libpq elsewhere in spite of [`variables`].
-pub(crate) fn without_detours(command: &mut Command) {
-    for name in ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE"] {
+/// Gives the command these variables, and none that would lead libpq elsewhere.
+pub(crate) fn connect(command: &mut Command, variables: Vec<(&'static str, String)>) {
+    for name in libpq::CONNECTION_VARIABLES {
         command.env_remove(name);
     }
+    command.envs(variables);
 }
 
 /// Runs `command` to its end while the session is held; gives its exit code, 128+n where

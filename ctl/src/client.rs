@@ -22,7 +22,10 @@ use borealis_proto::{
 };
 use tonic::{Streaming, transport::Channel};
 
-use crate::failure::{Exit, Failure, reason};
+use crate::{
+    failure::{Exit, Failure, reason},
+    ports,
+};
 
 /// A connection to the daemon.
 #[derive(Debug, Clone)]
@@ -106,10 +109,7 @@ impl Client {
         request: v1::OpenSessionRequest,
     ) -> Result<Opened, Failure> {
         let answer = settle(self.sessions.open_session(request).await)?;
-        Ok(Opened {
-            session: answer.session.ok_or_else(incomplete)?,
-            secrets: answer.secrets.unwrap_or_default(),
-        })
+        Opened::of(answer.session, answer.secrets)
     }
 
     /// Opens or joins a session for as long as the [`Held`] lives; returns once it is up.
@@ -126,10 +126,7 @@ impl Client {
             .await
             .map_err(|status| Failure::from_status(&status))?
             .ok_or_else(incomplete)?;
-        let opened = Opened {
-            session: first.session.ok_or_else(incomplete)?,
-            secrets: first.secrets.unwrap_or_default(),
-        };
+        let opened = Opened::of(first.session, first.secrets)?;
         Ok((opened, Held { stream }))
     }
 
@@ -138,12 +135,10 @@ impl Client {
     /// # Errors
     /// What the daemon answered, or that it went away.
     pub(crate) async fn list(&mut self) -> Result<Vec<v1::Session>, Failure> {
-        Ok(settle(
-            self.sessions
-                .list_sessions(v1::ListSessionsRequest {})
-                .await,
-        )?
-        .sessions)
+        let request = v1::ListSessionsRequest {};
+        let mut sessions = settle(self.sessions.list_sessions(request).await)?.sessions;
+        sessions.iter_mut().for_each(ports::complete_session);
+        Ok(sessions)
     }
 
     /// The whole set of sessions, now and at every change.
@@ -172,10 +167,7 @@ impl Client {
             reveal: reveal == Reveal::Secrets,
         };
         let answer = settle(self.sessions.get_session(request).await)?;
-        Ok(Opened {
-            session: answer.session.ok_or_else(incomplete)?,
-            secrets: answer.secrets.unwrap_or_default(),
-        })
+        Opened::of(answer.session, answer.secrets)
     }
 
     /// Closes sessions; returns when the last connection has ended.
@@ -205,7 +197,11 @@ impl Client {
     /// # Errors
     /// What the daemon answered, or that it went away.
     pub(crate) async fn info(&mut self) -> Result<v1::GetInfoResponse, Failure> {
-        settle(self.daemon.get_info(v1::GetInfoRequest {}).await)
+        let mut info = settle(self.daemon.get_info(v1::GetInfoRequest {}).await)?;
+        for reason in &mut info.reasons {
+            ports::complete(&mut reason.message);
+        }
+        Ok(info)
     }
 
     /// Has config and token read again.
@@ -295,6 +291,28 @@ pub(crate) enum Reveal {
     Nothing,
     /// Password and URL.
     Secrets,
+}
+
+// === impl Opened ===
+
+impl Opened {
+    fn of(session: Option<v1::Session>, secrets: Option<v1::Secrets>) -> Result<Self, Failure> {
+        let mut session = session.ok_or_else(incomplete)?;
+        ports::complete_session(&mut session);
+        Ok(Self {
+            session,
+            secrets: secrets.unwrap_or_default(),
+        })
+    }
+}
+
+// === impl Reveal ===
+
+impl Reveal {
+    /// By a flag.
+    pub(crate) fn when(asked: bool) -> Self {
+        if asked { Self::Secrets } else { Self::Nothing }
+    }
 }
 
 // === impl Held ===
@@ -415,7 +433,8 @@ fn untrusted_socket(path: &Path, why: &connect::Untrusted) -> Failure {
 
 fn start_hint(path: &Path, named: bool) -> String {
     if named {
-        let path = crate::output::quote::sh(&path.to_string_lossy());
+        let path = path.to_string_lossy();
+        let path = crate::output::quote::sh(&path);
         format!("start it with `borealisd --socket {path}`, or check --socket and BOREALIS_SOCKET")
     } else if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         "start it with `borealisd`; one that runs with an XDG_RUNTIME_DIR, which isn't set here, is found by --socket or BOREALIS_SOCKET".to_owned()

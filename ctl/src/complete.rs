@@ -4,7 +4,7 @@
 //! The shell asks by running borealisctl with [`VARIABLE`] set. It waits for the answer with
 //! every press of a key, so there is little time, and no answer is no error.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+use std::{borrow::Cow, ffi::OsStr, path::PathBuf, time::Duration};
 
 use borealis_proto::{SOCKET_VARIABLE, v1};
 use clap::CommandFactory as _;
@@ -14,7 +14,7 @@ use clap_complete::{
     env::Shells,
 };
 
-use crate::{args::Cli, client::Client};
+use crate::{args::Cli, client::Client, output::text::line};
 
 /// Set by the shell's script when it asks for completions.
 const VARIABLE: &str = "_BOREALISCTL_COMPLETE";
@@ -73,7 +73,7 @@ pub(crate) fn addons() -> ArgValueCompleter {
 }
 
 fn described(session: &v1::Session) -> String {
-    let state = crate::output::session::state(session.state()).unwrap_or_default();
+    let state = crate::output::words::state(session.state()).unwrap_or_default();
     format!("session to {}, {state}", session.app)
 }
 
@@ -88,14 +88,19 @@ fn offer(
         let fitting = all
             .iter()
             .flat_map(&of)
-            .filter(|(value, _)| !value.is_empty() && value.starts_with(typed.as_ref()));
+            .filter(|(value, _)| !value.is_empty() && value.starts_with(typed.as_ref()))
+            // What has to be shown in another way than it is can't be typed either.
+            .filter(|(value, _)| matches!(line(value), Cow::Borrowed(_)));
         for (value, help) in fitting {
             if !seen.iter().any(|(before, _)| *before == value) {
                 seen.push((value, help));
             }
         }
         seen.into_iter()
-            .map(|(value, help)| CompletionCandidate::new(value).help(Some(help.into())))
+            .map(|(value, help)| {
+                let help = line(&help).into_owned();
+                CompletionCandidate::new(value).help(Some(help.into()))
+            })
             .collect()
     })
 }

@@ -6,6 +6,8 @@ use std::{fmt, io};
 use borealis_proto::v1;
 use prost::Message as _;
 
+use crate::{ports, service};
+
 /// What the process ends with, by the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -125,10 +127,15 @@ impl Failure {
     /// Results could not be written.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::new(Exit::ReaderGone, "")
+            Self::reader_gone()
         } else {
             Self::failed(format!("can't write the results: {}", reason(error)))
         }
+    }
+
+    /// Nobody reads the results any more.
+    pub(crate) fn reader_gone() -> Self {
+        Self::new(Exit::ReaderGone, "")
     }
 
     /// What the daemon answered instead of a result.
@@ -165,16 +172,15 @@ impl Failure {
             Exit::NoDaemon,
             "the connection to borealisd was lost before it answered",
         )
-        .with_hint(
-            "see `borealisctl status`, and the daemon's log: `journalctl --user -u borealisd`",
-        )
+        .with_hint(service::log_hint())
     }
 }
 
 impl From<v1::Failure> for Failure {
     fn from(told: v1::Failure) -> Self {
         let class = told.class();
-        let (message, hint) = (one_line(&told.message), one_line(&told.hint));
+        let (mut message, hint) = (one_line(&told.message), one_line(&told.hint));
+        ports::complete(&mut message);
         Self {
             exit: Exit::of_class(class),
             message: if message.is_empty() {

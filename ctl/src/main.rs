@@ -8,9 +8,12 @@ mod client;
 mod commands;
 mod complete;
 mod failure;
+mod libpq;
 mod output;
+mod ports;
 mod query;
 mod service;
+mod sql_file;
 mod terminal;
 
 use std::process::ExitCode;
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
     };
     let parsed = Cli::command()
         .color(colour)
-        .try_get_matches_from(args::addons::without_colons(std::env::args_os()))
+        .try_get_matches_from(args::normalized(std::env::args_os()))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -1,4 +1,5 @@
-//! Has systemd's user manager start the daemon, where its unit is installed.
+//! systemd's user manager, where it has the daemon's unit: has it start the daemon, and knows
+//! where a service's log is and how it is restarted.
 
 use std::{path::Path, process::Stdio};
 
@@ -38,4 +39,64 @@ pub(crate) async fn start() -> Result<(), Failure> {
     .with_hint(
         "see why with `journalctl --user -u borealisd -n 20`, or start it by hand with `borealisd`",
     ))
+}
+
+/// How the daemon is restarted, as far as that can be known.
+pub(crate) fn restart_hint() -> &'static str {
+    if unit_is_installed() {
+        "restart borealisd: `systemctl --user restart borealisd`"
+    } else {
+        "restart borealisd: `borealisctl shutdown`, then start it the way it was started"
+    }
+}
+
+/// Where the log of a daemon that can't be asked is, as far as that can be known.
+pub(crate) fn log_hint() -> &'static str {
+    if unit_is_installed() {
+        "see `borealisctl status`, and the daemon's log: `journalctl --user -u borealisd`"
+    } else {
+        "see `borealisctl status`, and what borealisd wrote on the terminal, or in the file, that it was started with"
+    }
+}
+
+/// Where the daemon of this process number writes its log, for people.
+pub(crate) fn log_of(pid: u32) -> String {
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    log_by_cgroup(&cgroup).map_or_else(|| log_by_descriptor(pid), str::to_owned)
+}
+
+/// What a unit writes goes to the journal.
+fn log_by_cgroup(cgroup: &str) -> Option<&'static str> {
+    let path = cgroup
+        .lines()
+        .find(|line| line.contains("/borealisd") && line.trim_end().ends_with(".service"))?;
+    Some(if path.contains("/user@") {
+        "journalctl --user -u borealisd"
+    } else {
+        "journalctl -u borealisd"
+    })
+}
+
+/// The daemon may have forbidden to be looked into; then nothing is known but the rule.
+fn log_by_descriptor(pid: u32) -> String {
+    let stderr = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    match stderr {
+        Ok(path) if path.is_absolute() => path.display().to_string(),
+        _ => format!("where the standard error of borealisd (pid {pid}) goes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_log_is_the_journals() {
+        let user = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/borealisd.service\n";
+        assert_eq!(log_by_cgroup(user), Some("journalctl --user -u borealisd"));
+        let system = "0::/system.slice/borealisd@me.service\n";
+        assert_eq!(log_by_cgroup(system), Some("journalctl -u borealisd"));
+        let shell = "0::/user.slice/user-1000.slice/session-2.scope\n";
+        assert_eq!(log_by_cgroup(shell), None);
+    }
 }

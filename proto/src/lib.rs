@@ -1,8 +1,10 @@
 //! The control API of `borealisd`, and what both ends of it must agree on:
-//! the generated types, where the socket is, how to connect to it, and whom to trust there.
+//! the generated types, where the socket is, how to connect to it, whom to trust there, and
+//! who has a port.
 
 pub mod connect;
 pub mod paths;
+pub mod port_holder;
 pub mod presence;
 mod redacted;
 pub mod socket_path;

@@ -1,7 +1,5 @@
 //! The command line of the add-on commands, flags as the reference tool has them.
 
-use std::ffi::OsString;
-
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -302,38 +300,6 @@ The database stays available. Some minutes may pass before another upgrade can b
     Cancel(OneArgs),
 }
 
-/// Takes apart the reference's way of writing a command: `extensions:install` is
-/// `extensions install`.
-pub(crate) fn without_colons(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const WITH_ACTIONS: [&str; 5] = ["extensions", "users", "integrations", "restore", "upgrade"];
-    const WITH_VALUE: [&str; 3] = ["--socket", "--format", "-f"];
-    let mut args = args.into_iter();
-    let mut out: Vec<OsString> = args.next().into_iter().collect();
-    while let Some(arg) = args.next() {
-        let Some(text) = arg.to_str() else {
-            out.push(arg);
-            break;
-        };
-        if text.starts_with('-') {
-            let has_value = WITH_VALUE.contains(&text);
-            out.push(arg);
-            if has_value {
-                out.extend(args.next());
-            }
-            continue;
-        }
-        match text.split_once(':') {
-            Some((noun, action)) if WITH_ACTIONS.contains(&noun) => {
-                out.extend([noun.into(), action.into()]);
-            }
-            _ => out.push(arg),
-        }
-        break;
-    }
-    out.extend(args);
-    out
-}
-
 /// ISO 8601; what has no offset is the user's own time.
 fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -351,32 +317,6 @@ fn time(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn taken_apart(words: &[&str]) -> Vec<String> {
-        let words = words.iter().map(OsString::from);
-        let words = without_colons(words).into_iter();
-        words.map(|word| word.into_string().unwrap()).collect()
-    }
-
-    #[test]
-    fn only_the_command_itself_is_taken_apart() {
-        assert_eq!(
-            taken_apart(&["b", "extensions:install", "-a", "sushi", "users:reset"]),
-            ["b", "extensions", "install", "-a", "sushi", "users:reset"]
-        );
-        assert_eq!(
-            taken_apart(&["b", "-f", "upgrade:info", "--quiet", "upgrade:info", "x"]),
-            ["b", "-f", "upgrade:info", "--quiet", "upgrade", "info", "x"]
-        );
-        for same in [
-            &["b", "run", "sushi", "-d", "users:reset"] as &[_],
-            &["b", "show", "users:reset"],
-            &["b", "a:b"],
-            &["b"],
-        ] {
-            assert_eq!(taken_apart(same), same);
-        }
-    }
 
     #[test]
     fn times_are_iso_8601() {

@@ -196,9 +196,7 @@ fn flags_of_the_references_add_on_commands_mean_the_same() {
 
     let spelled = |words: &[&str]| {
         let words = ["borealisctl"].iter().chain(words).map(OsString::from);
-        Cli::try_parse_from(addons::without_colons(words))
-            .unwrap()
-            .command
+        Cli::try_parse_from(normalized(words)).unwrap().command
     };
     let Command::Extensions(args) =
         spelled(&["extensions:install", "-r", "-s", "-a", "sushi", "x"])

@@ -5,7 +5,10 @@ use std::time::Duration;
 use borealis_proto::v1;
 
 use super::{Context, Outcome, target};
-use crate::args::{CloseArgs, Format};
+use crate::{
+    args::CloseArgs,
+    output::{Format, Text, text::name},
+};
 
 pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     let request = v1::CloseSessionsRequest {
@@ -23,9 +26,9 @@ pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     if context.output.format == Format::Table {
         let lines: String = closed
             .iter()
-            .map(|s| format!("closed {}\n", s.name))
+            .map(|s| format!("closed {}\n", name(&s.name)))
             .collect();
-        context.output.text(&lines)?;
+        context.output.text(&Text::lines(lines))?;
     } else {
         context.output.sessions(&closed)?;
     }

@@ -8,6 +8,6 @@ use crate::{complete, failure::Failure};
 pub(super) fn run(context: Context<'_>, shell: Shell) -> Outcome {
     let script = complete::script(shell)
         .ok_or_else(|| Failure::failed(format!("there are no completions for {shell}")))?;
-    context.output.text(&script)?;
+    context.output.data(script.as_bytes())?;
     Ok(0)
 }

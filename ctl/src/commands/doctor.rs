@@ -2,6 +2,8 @@
 
 mod local;
 
+pub(super) use local::daemon_program;
+
 use borealis_proto::{
     API_VERSION,
     v1::{self, CheckOutcome},
@@ -13,6 +15,7 @@ use crate::{
     client::{Client, major},
     failure::Failure,
     output::checks::Checks,
+    ports, service,
 };
 
 pub(super) async fn run(context: Context<'_>, args: &DoctorArgs) -> Outcome {
@@ -71,7 +74,7 @@ async fn of_daemon(client: &mut Client, checks: &mut Checks<'_>) -> Result<Check
     );
     checks.show(check("daemon", CheckOutcome::Ok, found, ""))?;
     let own = env!("CARGO_PKG_VERSION");
-    let restart = "restart borealisd: `systemctl --user restart borealisd`";
+    let restart = service::restart_hint();
     let (outcome, found, hint) = if major(&info.api_version) != major(API_VERSION) {
         let found = format!(
             "borealisd speaks version {} of the control API, borealisctl {API_VERSION}",
@@ -102,7 +105,8 @@ async fn rest(
         drop(spinner);
         match next {
             Ok(Some(next)) => {
-                if let Some(check) = next.check {
+                if let Some(mut check) = next.check {
+                    ports::complete(&mut check.found);
                     checks.show(check)?;
                 }
             }

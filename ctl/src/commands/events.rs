@@ -13,7 +13,11 @@ pub(super) async fn run(context: Context<'_>, args: EventsArgs) -> Outcome {
     let mut stream = context.running_daemon().await?.events(request).await?;
     let mut events = Events::new(context.output, args.follow);
     loop {
-        match stream.message().await {
+        let next = tokio::select! {
+            next = stream.message() => next,
+            () = context.output.reader_gone(), if args.follow => return Err(Failure::reader_gone()),
+        };
+        match next {
             Ok(Some(next)) => {
                 if let Some(event) = next.event {
                     events.show(&event)?;

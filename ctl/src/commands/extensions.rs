@@ -4,11 +4,9 @@ use borealis_proto::v1;
 
 use super::{Context, Outcome, confirm, target};
 use crate::{
-    args::{
-        Format,
-        addons::{ExtensionsAction, ExtensionsArgs, InstallArgs, RemoveExtensionArgs},
-    },
+    args::addons::{ExtensionsAction, ExtensionsArgs, InstallArgs, RemoveExtensionArgs},
     failure::Failure,
+    output::Format,
 };
 
 pub(super) async fn run(context: Context<'_>, args: ExtensionsArgs) -> Outcome {

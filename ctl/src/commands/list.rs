@@ -5,7 +5,7 @@ use std::time::Duration;
 use borealis_proto::v1;
 
 use super::{Context, Outcome};
-use crate::{args::ListArgs, failure::Failure};
+use crate::{args::ListArgs, failure::Failure, ports};
 
 /// How often the ages in a watched table are renewed.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -38,12 +38,14 @@ async fn watch(
             change = changes.message() => match change {
                 Ok(Some(change)) => {
                     sessions = change.sessions;
+                    sessions.iter_mut().for_each(ports::complete_session);
                     is_known = true;
                     screen.show(context.output, &sessions)?;
                 }
                 Ok(None) => return Err(Failure::connection_lost()),
                 Err(status) => return Err(Failure::from_status(&status)),
             },
+            () = context.output.reader_gone() => return Err(Failure::reader_gone()),
             _ = refresh.tick(), if is_known && screen.shows_ages() => {
                 screen.show(context.output, &sessions)?;
             }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Context, Outcome};
-use crate::args::Format;
+use crate::output::{Format, Text};
 
 #[derive(Serialize)]
 struct Sample<'a> {
@@ -19,7 +19,7 @@ pub(super) async fn run(context: Context<'_>) -> Outcome {
             .filter_map(|line| line.rsplit_once(' '))
     };
     match context.output.format {
-        Format::Table => context.output.text(&text)?,
+        Format::Table => context.output.text(&Text::lines(&text))?,
         Format::Csv => context.output.pairs(["metric", "value"], samples())?,
         Format::Json | Format::Yaml => {
             let parsed = samples().filter_map(|(metric, value)| {

@@ -7,7 +7,7 @@ use borealis_proto::v1;
 use super::{Context, Outcome, target};
 use crate::{
     args::{OpenArgs, RoleArg},
-    client::Opened,
+    client::{Opened, Reveal},
     failure::Failure,
     output::session::View,
 };
@@ -15,6 +15,7 @@ use crate::{
 pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
     let target = target::one(&args.target)?;
     let wait = (!args.no_wait).then_some(args.timeout);
+    let reveal = Reveal::when(args.reveal);
     let request = v1::OpenSessionRequest {
         target: Some(target),
         access: super::access(args.write_access).into(),
@@ -42,7 +43,8 @@ pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
     let opened = daemon.open(request).await;
     drop(spinner);
     let opened = opened?;
-    context.output.session(&opened, View::Connect)?;
+    context.output.session(&opened, View::Connect, reveal)?;
+    super::say_who_owns(context, &opened.session);
     match wait {
         Some(waited) if opened.session.state() != v1::State::Up => Err(not_up(&opened, waited)),
         _ => Ok(0),

@@ -10,7 +10,12 @@ use std::{
 use borealis_proto::v1;
 
 use super::{Context, Outcome, target};
-use crate::{args::PsqlArgs, child, failure::Failure};
+use crate::{
+    args::PsqlArgs,
+    child,
+    failure::Failure,
+    libpq::{self, Way},
+};
 
 pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
     let request = v1::UseSessionRequest {
@@ -30,10 +35,16 @@ pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
             opened.session.name
         ));
     }
+    if is_typed_into(&args.args) {
+        super::say_who_owns(context, &opened.session);
+    }
     let mut command = child::command(psql, Stdio::inherit());
     command.args(args.args);
-    child::without_detours(&mut command);
-    command.envs(child::variables(&opened).into_iter().take(5));
+    let way = Way::safest(&opened.session);
+    let mut variables = libpq::variables(&opened, way);
+    // What isn't asked for can't be leaked.
+    variables.retain(|(name, _)| way == Way::Tcp || *name != "PGPASSWORD");
+    child::connect(&mut command, variables);
     child::run(command, held, context.output).await
 }
 

@@ -3,7 +3,10 @@
 use borealis_proto::v1;
 
 use super::{Context, Outcome, target};
-use crate::args::{Format, RotateArgs};
+use crate::{
+    args::RotateArgs,
+    output::{Format, Text, text},
+};
 
 pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
     let request = v1::RotateSessionsRequest {
@@ -21,13 +24,14 @@ pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
         let line = |session: &v1::Session| match &session.credential {
             Some(credential) => format!(
                 "rotated {}: new connections use credential {}\n",
-                session.name, credential.generation
+                text::name(&session.name),
+                credential.generation
             ),
-            None => format!("rotated {}\n", session.name),
+            None => format!("rotated {}\n", text::name(&session.name)),
         };
         context
             .output
-            .text(&rotated.iter().map(line).collect::<String>())?;
+            .text(&Text::lines(rotated.iter().map(line).collect::<String>()))?;
     } else {
         context.output.sessions(&rotated)?;
     }

@@ -1,16 +1,13 @@
 //! `show`: one session in full.
 
 use super::{Context, Outcome, target};
-use crate::{args::ShowArgs, client::Reveal, output::session::View};
+use crate::{args::ShowArgs, client::Reveal, output::session::View, ports};
 
 pub(super) async fn run(context: Context<'_>, args: &ShowArgs) -> Outcome {
     let target = target::one(&args.target)?;
-    let (reveal, view) = if args.reveal {
-        (Reveal::Secrets, View::Revealed)
-    } else {
-        (Reveal::Nothing, View::Full)
-    };
+    let reveal = Reveal::when(args.reveal);
     let opened = context.daemon().await?.get(target, reveal).await?;
-    context.output.session(&opened, view)?;
+    ports::warn_of_thief(context.output, &opened.session);
+    context.output.session(&opened, View::Full, reveal)?;
     Ok(0)
 }

@@ -1,12 +1,16 @@
 //! `url`: a session's connection URL.
 
+use borealis_proto::v1;
 use serde::Serialize;
 
 use super::{Context, Outcome, target};
 use crate::{
-    args::{Format, NamedArgs},
+    args::UrlArgs,
     client::{Opened, Reveal},
     failure::Failure,
+    libpq,
+    output::{Format, Text, text::line},
+    ports,
 };
 
 #[derive(Serialize)]
@@ -14,22 +18,33 @@ struct Url<'a> {
     url: &'a str,
 }
 
-pub(super) async fn run(context: Context<'_>, args: &NamedArgs) -> Outcome {
+pub(super) async fn run(context: Context<'_>, args: &UrlArgs) -> Outcome {
     let target = target::one(&args.target)?;
     let opened = context.daemon().await?.get(target, Reveal::Secrets).await?;
-    require_secrets(&opened)?;
-    let url = opened.secrets.url.as_str();
+    let session = &opened.session;
+    let url = if args.socket {
+        if session.mode() == v1::Mode::Passthrough {
+            context.output.note(
+                "clients of a passthrough session need the database's own password on the socket too",
+            );
+        }
+        libpq::socket_url(session)
+    } else {
+        ports::warn_of_thief(context.output, session);
+        opened.secrets.url.clone()
+    };
+    require(&url, &opened)?;
     match context.output.format {
-        Format::Table => context.output.text(&format!("{url}\n"))?,
-        Format::Csv => context.output.text(&format!("url\n{url}\n"))?,
-        Format::Json | Format::Yaml => context.output.value(&Url { url })?,
+        Format::Table => context.output.text(&Text::lines(line(&url)).then("\n"))?,
+        Format::Csv => context.output.data(format!("url\n{url}\n").as_bytes())?,
+        Format::Json | Format::Yaml => context.output.value(&Url { url: &url })?,
     }
     Ok(0)
 }
 
 /// Refuses a session that has never had a credential: half a URL helps nobody.
-pub(super) fn require_secrets(opened: &Opened) -> Result<(), Failure> {
-    if !opened.secrets.url.is_empty() {
+pub(super) fn require(url: &str, opened: &Opened) -> Result<(), Failure> {
+    if !url.is_empty() {
         return Ok(());
     }
     let session = &opened.session;

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Output, csv,
+    Format, Output, Text, csv,
     table::{self, Cell},
+    text::name,
     time::{rfc3339, since},
+    words::token_place,
 };
-use crate::{args::Format, failure::Failure};
+use crate::failure::Failure;
 
 #[derive(Serialize)]
 struct LoggedIn<'a> {
@@ -68,10 +70,10 @@ impl Output {
                     "keychain" => "in the keychain".to_owned(),
                     _ => format!("in {}", answer.file),
                 };
-                self.text(&format!(
-                    "logged in as {}; the token is kept {place}\n",
-                    answer.account
-                ))
+                let account = name(&answer.account);
+                self.text(&Text::sentence(&format!(
+                    "logged in as {account}; the token is kept {place}"
+                )))
             }
             Format::Csv => self.pairs(
                 ["key", "value"],
@@ -112,7 +114,7 @@ impl Output {
                     Some(next) => format!("; borealisd uses the token from {next}"),
                     None => "; borealisd has no other token".to_owned(),
                 };
-                self.text(&format!("{what}{next}\n"))
+                self.text(&Text::sentence(&(what + &next)))
             }
             Format::Csv => self.pairs(
                 ["key", "value"],
@@ -138,11 +140,12 @@ impl Output {
         let places: Vec<_> = answer.places.iter().map(Place::of).collect();
         match self.format {
             Format::Table => {
-                let mut text = String::new();
+                let mut text = Text::new();
                 if let Some(account) = known(&answer.account) {
-                    text = format!("{account}, by the token from {}\n\n", answer.source);
+                    let (account, source) = (name(account), name(&answer.source));
+                    text.push(format!("{account}, by the token from {source}\n\n"));
                 }
-                text.push_str(&self.place_table(answer));
+                text.append(&self.place_table(answer));
                 self.text(&text)
             }
             Format::Csv => {
@@ -157,7 +160,7 @@ impl Output {
                     let fields = [Some(place.place), Some(place.state), since, place.problem];
                     let _ = csv::line(&mut out, fields.map(|field| field.map(str::as_bytes)));
                 }
-                self.text(&String::from_utf8_lossy(&out))
+                self.data(&out)
             }
             Format::Json | Format::Yaml => self.value(&WhoAmI {
                 account: known(&answer.account),
@@ -167,13 +170,13 @@ impl Output {
         }
     }
 
-    fn place_table(&self, answer: &v1::WhoAmIResponse) -> String {
+    fn place_table(&self, answer: &v1::WhoAmIResponse) -> Text {
         let now = Timestamp::now();
         let rows: Vec<_> = answer
             .places
             .iter()
             .map(|place| {
-                let state = state(place.state());
+                let state = token_place(place.state());
                 let colour = match place.state() {
                     v1::TokenPlaceState::Used => Cell::coloured(state, AnsiColor::Green),
                     v1::TokenPlaceState::Shadowed => Cell::coloured(state, AnsiColor::Yellow),
@@ -194,19 +197,10 @@ impl<'a> Place<'a> {
     fn of(place: &'a v1::TokenPlace) -> Self {
         Self {
             place: &place.place,
-            state: state(place.state()),
+            state: token_place(place.state()),
             since: rfc3339(place.since.as_ref()),
             problem: known(&place.problem),
         }
-    }
-}
-
-fn state(state: v1::TokenPlaceState) -> &'static str {
-    match state {
-        v1::TokenPlaceState::Unspecified => "unknown",
-        v1::TokenPlaceState::Empty => "none",
-        v1::TokenPlaceState::Used => "used",
-        v1::TokenPlaceState::Shadowed => "shadowed",
     }
 }
 

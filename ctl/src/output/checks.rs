@@ -4,8 +4,12 @@ use anstyle::{AnsiColor, Style};
 use borealis_proto::v1;
 use serde::Serialize;
 
-use super::{Output, csv};
-use crate::{args::Format, failure::Failure};
+use super::{
+    Format, Output, Text, csv,
+    text::{self, LONGEST},
+    words::outcome,
+};
+use crate::failure::Failure;
 
 /// Prints checks as they are made, and counts them.
 pub(crate) struct Checks<'a> {
@@ -44,30 +48,30 @@ impl<'a> Checks<'a> {
     /// When standard output can't be written.
     pub(crate) fn show(&mut self, check: v1::Check) -> Result<(), Failure> {
         if self.output.format == Format::Table {
-            let mut text = String::new();
+            let mut text = Text::new();
             let goes_on = check.outcome() == v1::CheckOutcome::Skipped
                 && self.skipped.last().is_none_or(|last| {
                     (&last.subject, &last.found) == (&check.subject, &check.found)
                 });
             if !goes_on {
-                text.push_str(&self.skipped_line());
+                text.append(&self.skipped_line());
             }
             if self.subject.as_ref() != Some(&check.subject) {
                 if self.subject.is_some() {
-                    text.push('\n');
+                    text.push("\n");
                 }
                 let heading = match check.subject.as_str() {
                     "" => "borealisd",
                     subject => subject,
                 };
-                let heading = self.output.results.paint(Style::new().bold(), heading);
-                text.push_str(&format!("{heading}\n"));
+                let bold = Style::new().bold();
+                text = text.styled(self.output.results, bold, heading).then("\n");
                 self.subject = Some(check.subject.clone());
             }
             if check.outcome() == v1::CheckOutcome::Skipped {
                 self.skipped.push(check.clone());
             } else {
-                text.push_str(&self.lines(&check));
+                text.append(&self.lines(&check));
             }
             self.output.text(&text)?;
         }
@@ -92,9 +96,9 @@ impl<'a> Checks<'a> {
                     (1, _) => "One check failed.".to_owned(),
                     (failed, _) => format!("{failed} checks failed."),
                 };
-                self.output.text(&format!("{rest}\n{summary}\n"))?;
+                self.output.text(&rest.then(format!("\n{summary}\n")))?;
             }
-            Format::Csv => self.output.text(&self.csv())?,
+            Format::Csv => self.output.data(&self.csv())?,
             Format::Json | Format::Yaml => {
                 let records: Vec<_> = self.made.iter().map(Record::of).collect();
                 self.output.value(&records)?;
@@ -104,11 +108,11 @@ impl<'a> Checks<'a> {
     }
 
     /// Those that were left out, as one; nothing where there are none.
-    fn skipped_line(&mut self) -> String {
+    fn skipped_line(&mut self) -> Text {
         let skipped = std::mem::take(&mut self.skipped);
         let labels: Vec<_> = skipped.iter().map(|check| label(&check.id)).collect();
         match (skipped.first(), labels.len()) {
-            (None, _) => String::new(),
+            (None, _) => Text::new(),
             (Some(first), 1) => self.lines(first),
             (Some(first), _) => {
                 let found = format!("{}: {}", labels.join(", "), first.found);
@@ -121,23 +125,27 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn lines(&self, check: &v1::Check) -> String {
+    fn lines(&self, check: &v1::Check) -> Text {
         let colour = match check.outcome() {
             v1::CheckOutcome::Ok => AnsiColor::Green,
             v1::CheckOutcome::Fail => AnsiColor::Red,
             v1::CheckOutcome::Warn => AnsiColor::Yellow,
             _ => AnsiColor::BrightBlack,
         };
-        let paint = self.output.results;
-        let word = paint.paint(colour.on_default(), &format!("{:7}", word(check.outcome())));
-        let mut text = format!("  {word}  {:12}  {}\n", label(&check.id), check.found);
+        let shown = |text: &str| text::cut(&text::line(text), LONGEST).into_owned();
+        let word = format!("{:7}", outcome(check.outcome()));
+        let mut text = Text::lines("  ")
+            .styled(self.output.results, colour.on_default(), &word)
+            .then(format!("  {:12}  ", shown(label(&check.id))))
+            .then(shown(&check.found))
+            .then("\n");
         if !check.hint.is_empty() {
-            text.push_str(&format!("{:25}→ {}\n", "", check.hint));
+            text.push(format!("{:25}→ {}\n", "", shown(&check.hint)));
         }
         text
     }
 
-    fn csv(&self) -> String {
+    fn csv(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let keys = ["id", "subject", "outcome", "found", "hint"];
         // Writing to memory can't fail.
@@ -152,7 +160,7 @@ impl<'a> Checks<'a> {
             ];
             let _ = csv::line(&mut out, fields.map(|field| field.map(str::as_bytes)));
         }
-        String::from_utf8_lossy(&out).into_owned()
+        out
     }
 }
 
@@ -164,20 +172,10 @@ impl<'a> Record<'a> {
         Self {
             id: &check.id,
             subject: known(&check.subject),
-            outcome: word(check.outcome()),
+            outcome: outcome(check.outcome()),
             found: &check.found,
             hint: known(&check.hint),
         }
-    }
-}
-
-fn word(outcome: v1::CheckOutcome) -> &'static str {
-    match outcome {
-        v1::CheckOutcome::Unspecified => "unknown",
-        v1::CheckOutcome::Ok => "ok",
-        v1::CheckOutcome::Warn => "warn",
-        v1::CheckOutcome::Fail => "fail",
-        v1::CheckOutcome::Skipped => "skipped",
     }
 }
 

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Output, csv,
+    Format, Output, Text, csv,
     table::{self, Cell},
+    text,
     time::{rfc3339, since},
+    words::health,
 };
-use crate::{args::Format, failure::Failure};
+use crate::failure::Failure;
 
 #[derive(Debug, Serialize)]
 struct Info<'a> {
@@ -27,6 +29,7 @@ struct Info<'a> {
     config_file: &'a str,
     state_dir: &'a str,
     runtime_dir: &'a str,
+    log: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,15 +61,26 @@ struct Changes<'a> {
 // === impl Output ===
 
 impl Output {
-    /// Prints how the daemon is.
+    /// Prints how the daemon is. `who` is what Heroku says to a token that the daemon itself
+    /// isn't sure of, `log` where the log is.
     ///
     /// # Errors
     /// When standard output can't be written.
-    pub(crate) fn info(&self, info: &v1::GetInfoResponse) -> Result<(), Failure> {
+    pub(crate) fn info(
+        &self,
+        info: &v1::GetInfoResponse,
+        who: Option<&v1::WhoAmIResponse>,
+        log: &str,
+    ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => self.text(&table::labelled(&info_lines(info), self.results)),
-            Format::Csv => self.text(&info_csv(info)),
-            Format::Json | Format::Yaml => self.value(&record(info)),
+            Format::Table => {
+                let mut lines = info_lines(info);
+                lines.push(("Token", Cell::new(token(info, who))));
+                lines.extend(places(info, log));
+                self.text(&table::labelled(&lines, self.results))
+            }
+            Format::Csv => self.data(&info_csv(info, log)),
+            Format::Json | Format::Yaml => self.value(&record(info, log)),
         }
     }
 
@@ -86,14 +100,14 @@ impl Output {
         match self.format {
             Format::Table => {
                 let mut lines: String = pairs
-                    .map(|(what, name)| format!("{what} {name}\n"))
+                    .map(|(what, name)| format!("{what} {}\n", text::name(name)))
                     .collect();
                 if lines.is_empty() {
                     lines.push_str("reloaded: no session changed\n");
                 }
-                self.text(&lines)
+                self.text(&Text::lines(lines))
             }
-            Format::Csv => self.text(&pairs_csv(["change", "name"], pairs)),
+            Format::Csv => self.pairs(["change", "name"], pairs),
             Format::Json | Format::Yaml => self.value(&Changes {
                 opened: &changes.opened,
                 closed: &changes.closed,
@@ -111,7 +125,7 @@ impl Output {
         headings: [&str; 2],
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), Failure> {
-        self.text(&pairs_csv(headings, pairs))
+        self.data(&pairs_csv(headings, pairs))
     }
 }
 
@@ -125,7 +139,7 @@ impl<'a> Reason<'a> {
     }
 }
 
-fn record(info: &v1::GetInfoResponse) -> Info<'_> {
+fn record<'a>(info: &'a v1::GetInfoResponse, log: &'a str) -> Info<'a> {
     let connections = info.connections.unwrap_or_default();
     Info {
         health: health(info.health()),
@@ -147,6 +161,7 @@ fn record(info: &v1::GetInfoResponse) -> Info<'_> {
         config_file: &info.config_file,
         state_dir: &info.state_dir,
         runtime_dir: &info.runtime_dir,
+        log,
     }
 }
 
@@ -189,23 +204,38 @@ fn info_lines(info: &v1::GetInfoResponse) -> Vec<(&'static str, Cell)> {
                 connections.active, connections.total
             )),
         ),
-        (
-            "Token",
-            Cell::new(match info.token_source.as_str() {
-                "" => "not read, or none: `borealisctl whoami` looks for it".to_owned(),
-                source => format!("from {source}"),
-            }),
-        ),
-        ("Socket", Cell::new(&info.socket)),
-        ("Config", Cell::new(&info.config_file)),
-        ("State", Cell::new(&info.state_dir)),
-        ("Runtime", Cell::new(&info.runtime_dir)),
     ]);
     lines
 }
 
-fn info_csv(info: &v1::GetInfoResponse) -> String {
-    let record = record(info);
+/// What is true of the token at this moment.
+fn token(info: &v1::GetInfoResponse, who: Option<&v1::WhoAmIResponse>) -> String {
+    if !info.token_source.is_empty() {
+        return format!("from {}", info.token_source);
+    }
+    let Some(who) = who else {
+        return "not known: Heroku does not answer; see `borealisctl whoami`".to_owned();
+    };
+    let used = |place: &&v1::TokenPlace| place.state() == v1::TokenPlaceState::Used;
+    match (who.places.iter().find(used), &who.failure) {
+        (Some(place), Some(_)) => format!("from {}, which does not work", place.place),
+        (Some(place), None) => format!("from {}", place.place),
+        (None, _) => "none; `borealisctl login` asks for one".to_owned(),
+    }
+}
+
+fn places(info: &v1::GetInfoResponse, log: &str) -> [(&'static str, Cell); 5] {
+    [
+        ("Socket", Cell::new(&info.socket)),
+        ("Config", Cell::new(&info.config_file)),
+        ("State", Cell::new(&info.state_dir)),
+        ("Runtime", Cell::new(&info.runtime_dir)),
+        ("Log", Cell::new(log)),
+    ]
+}
+
+fn info_csv(info: &v1::GetInfoResponse, log: &str) -> Vec<u8> {
+    let record = record(info, log);
     let reasons: Vec<_> = record.reasons.iter().map(|reason| reason.message).collect();
     let (pid, reasons) = (record.pid.to_string(), reasons.join("; "));
     let (total, up) = (
@@ -235,6 +265,7 @@ fn info_csv(info: &v1::GetInfoResponse) -> String {
             ("config_file", record.config_file),
             ("state_dir", record.state_dir),
             ("runtime_dir", record.runtime_dir),
+            ("log", record.log),
         ],
     )
 }
@@ -242,21 +273,12 @@ fn info_csv(info: &v1::GetInfoResponse) -> String {
 fn pairs_csv<'a>(
     headings: [&str; 2],
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> String {
+) -> Vec<u8> {
     let mut out = Vec::new();
     // Writing to memory can't fail.
     let _ = csv::line(&mut out, headings.iter().map(|text| Some(text.as_bytes())));
     for (key, value) in pairs {
         let _ = csv::line(&mut out, [Some(key.as_bytes()), Some(value.as_bytes())]);
     }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-pub(super) fn health(value: v1::Health) -> Option<&'static str> {
-    match value {
-        v1::Health::Unspecified => None,
-        v1::Health::Ok => Some("ok"),
-        v1::Health::Warning => Some("warning"),
-        v1::Health::Failing => Some("failing"),
-    }
+    out
 }

@@ -7,10 +7,11 @@ use borealis_proto::v1;
 use serde::Serialize;
 
 use super::{
-    Output, csv,
+    Format, Output, Text, csv,
+    text::{self, LONGEST},
     time::{rfc3339, stamp},
 };
-use crate::{args::Format, failure::Failure};
+use crate::failure::Failure;
 
 /// Prints events as they come.
 pub(crate) struct Events<'a> {
@@ -59,15 +60,11 @@ impl<'a> Events<'a> {
                     heading(&mut lines);
                 }
                 Record::of(event).write_csv(&mut lines);
-                self.output.text(&String::from_utf8_lossy(&lines))
+                self.output.data(&lines)
             }
-            Format::Json if self.follow => {
-                let line = serde_json::to_string(&Record::of(event))
-                    .map_err(|error| Failure::failed(format!("can't print the event: {error}")))?;
-                self.output.text(&format!("{line}\n"))
-            }
+            Format::Json if self.follow => self.output.json_line(&Record::of(event)),
             Format::Yaml if self.follow => {
-                self.output.text("---\n")?;
+                self.output.text(&Text::lines("---\n"))?;
                 self.output.value(&Record::of(event))
             }
             Format::Json | Format::Yaml => {
@@ -87,7 +84,7 @@ impl<'a> Events<'a> {
             Format::Csv if self.is_first => {
                 let mut lines = Vec::new();
                 heading(&mut lines);
-                self.output.text(&String::from_utf8_lossy(&lines))
+                self.output.data(&lines)
             }
             Format::Csv => Ok(()),
             Format::Json | Format::Yaml => self.output.value(&self.pending),
@@ -95,19 +92,22 @@ impl<'a> Events<'a> {
     }
 
     /// `2026-11-22 18:42:03  sushi  lost its tunnel: …`
-    fn line(&self, event: &v1::Event) -> String {
+    fn line(&self, event: &v1::Event) -> Text {
         let paint = self.output.results;
         let at = stamp(event.at.as_ref()).unwrap_or_default();
-        let at = paint.paint(Style::new().dimmed(), &at);
-        let message = match event.failure {
-            Some(_) => paint.paint(AnsiColor::Red.on_default(), &event.message),
-            None => event.message.clone(),
-        };
-        if event.session.is_empty() {
-            return format!("{at}  {message}\n");
+        let mut text = Text::new().styled(paint, Style::new().dimmed(), &at);
+        if !event.session.is_empty() {
+            let bold = Style::new().bold();
+            text = text
+                .then("  ")
+                .styled(paint, bold, &text::name(&event.session));
         }
-        let session = paint.paint(Style::new().bold(), &event.session);
-        format!("{at}  {session}  {message}\n")
+        let message = text::cut(&event.message, LONGEST);
+        let style = match event.failure {
+            Some(_) => AnsiColor::Red.on_default(),
+            None => Style::new(),
+        };
+        text.then("  ").styled(paint, style, &message).then("\n")
     }
 }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::text::escape_in_quotes;
+
 /// What JSON has for a column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -43,15 +45,18 @@ pub(crate) fn value(kind: Kind, value: Option<&[u8]>) -> Cow<'_, str> {
         Kind::Bool if text == "t" => Cow::Borrowed("true"),
         Kind::Bool if text == "f" => Cow::Borrowed("false"),
         Kind::Number if is_number(&text) => text,
-        Kind::Json if serde_json::from_str::<&RawValue>(&text).is_ok() => compact(&text).into(),
+        Kind::Json if serde_json::from_str::<&RawValue>(&text).is_ok() => {
+            escape_in_quotes(&compact(&text)).into_owned().into()
+        }
         _ => string(&text).into(),
     }
 }
 
-/// `text` as a JSON string.
+/// `text` as a JSON string, with escapes for all that a terminal would obey.
 pub(crate) fn string(text: &str) -> String {
     // A text can always be written as JSON.
-    serde_json::to_string(text).unwrap_or_default()
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    escape_in_quotes(&quoted).into_owned()
 }
 
 /// Whether `text` is a number by JSON's grammar (RFC 8259, section 6).
@@ -181,7 +186,7 @@ mod tests {
             let kind = [Kind::Number, Kind::Bool, Kind::Json, Kind::Text][usize::try_from(kind).unwrap()];
             let text = value(kind, Some(&bytes));
             prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "{}", text);
-            prop_assert!(!text.contains('\n'));
+            prop_assert!(!text.contains(super::super::text::is_unsafe), "{}", text);
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! The only place that prints. Results go to standard output in the chosen format; notes,
-//! warnings, failures and the spinner to standard error.
+//! warnings, failures and the spinner to standard error. What people read is a [`Text`]:
+//! nothing from outside steers their terminal.
 
 mod account;
 pub(crate) mod addon;
@@ -8,11 +9,13 @@ pub(crate) mod csv;
 pub(crate) mod daemon;
 pub(crate) mod events;
 mod extensions;
+mod format;
 mod integrations;
 pub(crate) mod json;
 mod progress;
 mod prompt;
 pub(crate) mod quote;
+mod reader;
 mod record;
 mod restore;
 pub(crate) mod result_set;
@@ -21,27 +24,34 @@ pub(crate) mod session;
 mod size;
 mod spinner;
 mod table;
+pub(crate) mod text;
 mod time;
 pub(crate) mod top;
 mod upgrade;
 mod users;
+pub(crate) mod words;
 pub(crate) mod yaml;
 
 use std::{
+    borrow::Cow,
     io::{self, IsTerminal as _, Write},
     process::ExitCode,
 };
 
-use anstyle::{AnsiColor, Style};
+use anstyle::AnsiColor;
 use clap::CommandFactory as _;
 use serde::Serialize;
 
 use crate::{
-    args::{Cli, Format, Global},
+    args::{Cli, Global},
     failure::{Exit, Failure, one_line},
 };
 
+pub(crate) use format::Format;
 pub(crate) use spinner::Spinner;
+pub(crate) use text::Text;
+
+use text::LONGEST;
 
 /// Where and how things are printed.
 #[derive(Debug, Clone)]
@@ -51,6 +61,8 @@ pub(crate) struct Output {
     results: Paint,
     remarks: Paint,
     quiet: bool,
+    /// Standard output is one.
+    on_terminal: bool,
 }
 
 /// Whether a stream takes colours.
@@ -74,14 +86,6 @@ impl Paint {
             Self::Coloured
         }
     }
-
-    /// `text` in `style`, where the stream takes it.
-    pub(crate) fn paint(self, style: Style, text: &str) -> String {
-        match self {
-            Self::Coloured => format!("{style}{text}{style:#}"),
-            Self::Plain => text.to_owned(),
-        }
-    }
 }
 
 // === impl Output ===
@@ -94,19 +98,43 @@ impl Output {
             results: Paint::of(&io::stdout(), global.no_color),
             remarks: Paint::of(&io::stderr(), global.no_color),
             quiet: global.quiet,
+            on_terminal: io::stdout().is_terminal(),
         }
     }
 
-    /// Writes a result as it stands.
+    /// Writes a result for people.
     ///
     /// # Errors
     /// When standard output can't be written, a reader that has gone away included.
-    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::output(&error))
+    pub(crate) fn text(&self, text: &Text) -> Result<(), Failure> {
+        write(text.as_str().as_bytes())
+    }
+
+    /// Writes a result that isn't for people, as it stands. On a terminal somebody reads it
+    /// all the same: there it is shown as everything is.
+    ///
+    /// # Errors
+    /// When standard output can't be written, a reader that has gone away included.
+    pub(crate) fn data(&self, data: &[u8]) -> Result<(), Failure> {
+        write(&self.as_data(data))
+    }
+
+    /// The data as [`Output::data`] writes it.
+    pub(crate) fn as_data<'a>(&self, data: &'a [u8]) -> Cow<'a, [u8]> {
+        if !self.on_terminal {
+            return Cow::Borrowed(data);
+        }
+        let text = String::from_utf8_lossy(data);
+        Cow::Owned(text::block(&text).into_owned().into_bytes())
+    }
+
+    /// Writes a value as one line of JSON, for a reader that gets many.
+    ///
+    /// # Errors
+    /// When standard output can't be written, a reader that has gone away included.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(|error| unprintable(&error))?;
+        self.text(&Text::lines(text::escape_in_quotes(&(line + "\n"))))
     }
 
     /// Writes a value for programs: as YAML where that is the format, else as JSON.
@@ -114,37 +142,34 @@ impl Output {
     /// # Errors
     /// When standard output can't be written.
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let unprintable = |error: &dyn std::fmt::Display| {
-            Failure::failed(format!("can't print the result: {error}"))
+        let document = match self.format {
+            Format::Yaml => yaml::document(value),
+            _ => serde_json::to_string_pretty(value).map(|json| json + "\n"),
         };
-        let mut text = match self.format {
-            Format::Yaml => serde_saphyr::to_string(value).map_err(|error| unprintable(&error))?,
-            _ => serde_json::to_string_pretty(value).map_err(|error| unprintable(&error))?,
-        };
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-        self.text(&text)
+        let document = document.map_err(|error| unprintable(&error))?;
+        self.text(&Text::lines(text::escape_in_quotes(&document)))
     }
 
-    /// Tells a person something that is no result. `--quiet` leaves it out.
+    /// Tells a person something that is no result, on one line. `--quiet` leaves it out.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            remark(text);
+            let text = text::line(text);
+            remark(&Text::lines(text::cut(&text, LONGEST)));
         }
     }
 
     /// Tells of something that may be wrong. `--quiet` leaves it out.
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
-            let label = self.remarks.paint(bold(AnsiColor::Yellow), "warning:");
-            remark(&format!("{label} {text}"));
+            let text = text::line(text);
+            let text = format!(" {}", text::cut(&text, LONGEST));
+            remark(&label(self.remarks, AnsiColor::Yellow, "warning:").then(text));
         }
     }
 
     /// What the database says beside its results.
     pub(crate) fn notice(&self, text: &str) {
-        remark(text);
+        remark(&Text::lines(text));
     }
 
     /// Tells why the command failed: one line, and a hint where there is one.
@@ -157,9 +182,18 @@ impl Output {
         if self.quiet || !io::stderr().is_terminal() {
             Spinner::none()
         } else {
-            Spinner::start(text)
+            Spinner::start(&text)
         }
     }
+}
+
+/// The columns of the terminal that results are shown on.
+fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    let size = stdout
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
+    Some(usize::from(size.ws_col)).filter(|&width| width > 0)
 }
 
 /// Tells what is wrong with the command line, or prints the help that was asked for.
@@ -212,31 +246,38 @@ fn tell(failure: &Failure, paint: Paint) {
     if failure.message.is_empty() {
         return;
     }
-    let mut text = format!(
-        "{} {}",
-        paint.paint(bold(AnsiColor::Red), "error:"),
-        failure.message
-    );
-    for line in &failure.details {
-        text.push('\n');
-        text.push_str(line);
+    let sentence = |text: &str| format!(" {}", text::cut(&text::line(text), LONGEST));
+    let mut text = label(paint, AnsiColor::Red, "error:").then(sentence(&failure.message));
+    for detail in &failure.details {
+        text.push("\n");
+        text.push(text::cut(detail, LONGEST * 4));
     }
     if let Some(hint) = &failure.hint {
-        text.push_str(&format!(
-            "\n{} {hint}",
-            paint.paint(bold(AnsiColor::Cyan), "hint:")
-        ));
+        text.push("\n");
+        text.append(&label(paint, AnsiColor::Cyan, "hint:").then(sentence(hint)));
     }
     remark(&text);
 }
 
-fn bold(colour: AnsiColor) -> Style {
-    colour.on_default().bold()
+fn label(paint: Paint, colour: AnsiColor, text: &str) -> Text {
+    Text::new().styled(paint, colour.on_default().bold(), text)
 }
 
 /// Writes a line to standard error. There is nobody to tell when that fails.
-fn remark(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+fn remark(text: &Text) {
+    let _ = writeln!(io::stderr().lock(), "{}", text.as_str());
+}
+
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::output(&error))
+}
+
+fn unprintable(error: &serde_json::Error) -> Failure {
+    Failure::failed(format!("can't print the result: {error}"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::Output;
+use super::{Output, text};
 use crate::failure::{Failure, reason};
 
 // === impl Output ===
@@ -21,7 +21,7 @@ impl Output {
     pub(crate) async fn ask(&self, question: &str) -> Result<String, Failure> {
         let mut stderr = io::stderr().lock();
         // Who doesn't see the question gives no answer.
-        let _ = write!(stderr, "{question}: ").and_then(|()| stderr.flush());
+        let _ = write!(stderr, "{}: ", text::line(question)).and_then(|()| stderr.flush());
         drop(stderr);
         let read = tokio::task::spawn_blocking(|| {
             let mut line = String::new();

@@ -4,8 +4,8 @@
 use borealis_proto::v1;
 use serde::{Serialize, Serializer};
 
-use super::{Output, csv, time::rfc3339};
-use crate::{args::Format, failure::Failure};
+use super::{Format, Output, Text, csv, time::rfc3339};
+use crate::failure::Failure;
 
 /// Named values in the order in which they are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,13 +116,13 @@ impl Output {
     pub(super) fn record(
         &self,
         record: &Record,
-        table: impl FnOnce() -> String,
+        table: impl FnOnce() -> Text,
     ) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.text(&table()),
             Format::Csv => {
                 let keys: Vec<_> = record.0.iter().map(|(key, _)| *key).collect();
-                self.text(&csv_of(&keys, std::slice::from_ref(record)))
+                self.data(&csv_of(&keys, std::slice::from_ref(record)))
             }
             Format::Json | Format::Yaml => self.value(record),
         }
@@ -136,18 +136,18 @@ impl Output {
         &self,
         keys: &[&str],
         records: &[Record],
-        table: impl FnOnce() -> String,
+        table: impl FnOnce() -> Text,
     ) -> Result<(), Failure> {
         match self.format {
             Format::Table if records.is_empty() => Ok(()),
             Format::Table => self.text(&table()),
-            Format::Csv => self.text(&csv_of(keys, records)),
+            Format::Csv => self.data(&csv_of(keys, records)),
             Format::Json | Format::Yaml => self.value(&records),
         }
     }
 }
 
-fn csv_of(keys: &[&str], records: &[Record]) -> String {
+fn csv_of(keys: &[&str], records: &[Record]) -> Vec<u8> {
     let mut out = Vec::new();
     // Writing to memory can't fail.
     let _ = csv::line(&mut out, keys.iter().map(|key| Some(key.as_bytes())));
@@ -158,7 +158,7 @@ fn csv_of(keys: &[&str], records: &[Record]) -> String {
             .map(|field| field.as_deref().map(str::as_bytes));
         let _ = csv::line(&mut out, fields);
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 #[cfg(test)]
@@ -184,7 +184,7 @@ mod tests {
                 &["addon", "app", "attachment", "size", "write", "list"],
                 &[record]
             ),
-            "addon,app,attachment,size,write,list\n,,,7,true,a b\n"
+            b"addon,app,attachment,size,write,list\n,,,7,true,a b\n"
         );
     }
 }

@@ -3,13 +3,13 @@
 use borealis_proto::v1;
 
 use super::{
-    Output,
+    Format, Output, Text,
     addon::{NOTHING, status},
     record::Record,
     table::{self, Cell},
     time::local,
 };
-use crate::{args::Format, failure::Failure};
+use crate::failure::Failure;
 
 // === impl Output ===
 
@@ -73,7 +73,7 @@ impl Output {
         &self,
         answer: &v1::ExecuteRestoreResponse,
     ) -> Result<(), Failure> {
-        self.record(&record(answer, None), || format!("{}\n", started(answer)))
+        self.record(&record(answer, None), || Text::sentence(&started(answer)))
     }
 
     /// Tells that a restore or clone has begun, before its end is waited for: a person gets
@@ -84,7 +84,7 @@ impl Output {
     pub(crate) fn restore_begun(&self, answer: &v1::ExecuteRestoreResponse) -> Result<(), Failure> {
         let text = started(answer);
         if self.format == Format::Table {
-            self.text(&format!("{text}\n"))
+            self.text(&Text::sentence(&text))
         } else {
             self.note(&text);
             Ok(())
@@ -102,7 +102,7 @@ impl Output {
     ) -> Result<(), Failure> {
         self.record(&record(answer, Some(end)), || {
             let addon = answer.addon.clone().unwrap_or_default();
-            format!("{}: {}\n", addon.name, status(&end.status))
+            Text::sentence(&format!("{}: {}", addon.name, status(&end.status)))
         })
     }
 }

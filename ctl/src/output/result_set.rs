@@ -11,8 +11,12 @@ use std::{
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Output, Paint, csv, json, yaml};
-use crate::{args::Format, failure::Failure};
+use super::{
+    Format, Output, Paint, Text, csv, json,
+    text::{block, is_unsafe, push_shown},
+    yaml,
+};
+use crate::failure::Failure;
 
 /// A column of a result set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub(crate) struct Writer<W> {
 enum Layout {
     Csv {
         heading: Vec<String>,
+        on_terminal: bool,
     },
     Json {
         keys: Vec<String>,
@@ -86,7 +91,10 @@ impl Output {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         let kinds = columns.iter().map(|column| column.kind).collect();
         let layout = match self.format {
-            Format::Csv => Layout::Csv { heading: names },
+            Format::Csv => Layout::Csv {
+                heading: names,
+                on_terminal: self.on_terminal,
+            },
             Format::Json => Layout::Json {
                 keys: json::unique_names(&names)
                     .iter()
@@ -141,7 +149,7 @@ impl Widths {
         Self(
             columns
                 .iter()
-                .map(|column| shown(column.name.as_bytes()).width())
+                .map(|column| shown(column.name.as_bytes()).replace('\n', " ").width())
                 .collect(),
         )
     }
@@ -168,7 +176,14 @@ impl<W: Write> Writer<W> {
     pub(crate) fn begin(&mut self) -> io::Result<()> {
         let out = &mut self.out;
         match &self.layout {
-            Layout::Csv { heading } => csv::line(out, heading.iter().map(|n| Some(n.as_bytes()))),
+            Layout::Csv {
+                heading,
+                on_terminal: false,
+            } => csv::line(out, heading.iter().map(|n| Some(n.as_bytes()))),
+            Layout::Csv { heading, .. } => {
+                let heading: Vec<_> = heading.iter().map(|name| block(name)).collect();
+                csv::line(out, heading.iter().map(|n| Some(n.as_bytes())))
+            }
             Layout::Json { .. } => out.write_all(b"["),
             Layout::Yaml { .. } => Ok(()),
             Layout::Table {
@@ -188,7 +203,17 @@ impl<W: Write> Writer<W> {
         let first = self.rows == 0;
         self.rows += 1;
         match &self.layout {
-            Layout::Csv { .. } => csv::line(out, row.iter().copied()),
+            Layout::Csv {
+                on_terminal: false, ..
+            } => csv::line(out, row.iter().copied()),
+            Layout::Csv { .. } => {
+                let shown = |bytes| block(&String::from_utf8_lossy(bytes)).into_owned();
+                let row: Vec<_> = row.iter().map(|value| value.map(shown)).collect();
+                csv::line(
+                    out,
+                    row.iter().map(|value| value.as_deref().map(str::as_bytes)),
+                )
+            }
             Layout::Json { keys, kinds } => {
                 out.write_all(if first { b"\n{" } else { b",\n{" })?;
                 for (index, value) in row.iter().enumerate() {
@@ -253,24 +278,22 @@ fn table_heading(
     widths: &Widths,
     paint: Paint,
 ) -> io::Result<()> {
-    let mut heading = String::new();
+    let mut heading = Text::new();
     let mut rule = String::new();
     for (index, (column, width)) in columns.iter().zip(&widths.0).enumerate() {
         if index > 0 {
-            heading.push('|');
+            heading.push("|");
             rule.push('+');
         }
-        let name = shown(column.name.as_bytes());
+        let name = shown(column.name.as_bytes()).replace('\n', " ");
         let free = width.saturating_sub(name.width());
-        let name = paint.paint(Style::new().bold(), &name);
-        heading.push_str(&format!(
-            " {}{name}{} ",
-            " ".repeat(free / 2),
-            " ".repeat(free - free / 2)
-        ));
+        heading = heading
+            .then(" ".repeat(1 + free / 2))
+            .styled(paint, Style::new().bold(), &name)
+            .then(" ".repeat(1 + free - free / 2));
         rule.push_str(&"-".repeat(width + 2));
     }
-    writeln!(out, "{}\n{rule}", heading.trim_end())
+    writeln!(out, "{}\n{rule}", heading.as_str().trim_end())
 }
 
 /// A row takes as many lines as its tallest value; a `+` tells that a value goes on.
@@ -288,7 +311,7 @@ fn table_row(
         .collect();
     let mut first = true;
     loop {
-        let mut line = String::new();
+        let mut line = Text::new();
         let mut more = false;
         for (index, ((column, width), value)) in
             columns.iter().zip(&widths.0).zip(&mut values).enumerate()
@@ -300,21 +323,20 @@ fn table_row(
             };
             more |= goes_on;
             let fill = " ".repeat(width.saturating_sub(text.width()));
-            let text = match value {
-                None => paint.paint(Style::new().dimmed(), text),
-                Some(_) => text.to_owned(),
+            let style = match value {
+                None => Style::new().dimmed(),
+                Some(_) => Style::new(),
             };
-            let separator = if index == 0 { " " } else { "| " };
-            line.push_str(separator);
-            if column.kind == json::Kind::Number {
-                line.extend([fill, text]);
+            line.push(if index == 0 { " " } else { "| " });
+            line = if column.kind == json::Kind::Number {
+                line.then(fill).styled(paint, style, text)
             } else {
-                line.extend([text, fill]);
-            }
-            line.push(if goes_on { '+' } else { ' ' });
+                line.styled(paint, style, text).then(fill)
+            };
+            line.push(if goes_on { "+" } else { " " });
         }
         first = false;
-        writeln!(out, "{}", line.trim_end_matches(' '))?;
+        writeln!(out, "{}", line.as_str().trim_end_matches(' '))?;
         if !more {
             return Ok(());
         }
@@ -336,7 +358,7 @@ fn width_of(bytes: &[u8]) -> usize {
 /// A value as a terminal may have it: nothing in it moves the cursor, but line breaks.
 fn shown(bytes: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(bytes);
-    if !text.contains(|c: char| c.is_control() && c != '\n') {
+    if !text.contains(|c| is_unsafe(c) && c != '\n') {
         return text;
     }
     let mut out = String::with_capacity(text.len());
@@ -346,9 +368,7 @@ fn shown(bytes: &[u8]) -> Cow<'_, str> {
         match c {
             '\n' => out.push('\n'),
             '\t' => out.push_str(&" ".repeat(8 - column % 8)),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02X}", u32::from(c))),
-            c => out.push(c),
+            c => push_shown(&mut out, c),
         }
         column = if c == '\n' {
             0

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use borealis_proto::v1;
 
-use super::Output;
-use crate::{args::Format, failure::Failure};
+use super::{Format, Output, Text, session::Overlong};
+use crate::failure::Failure;
 
 /// Where a watched list is shown.
 #[derive(Debug)]
@@ -53,33 +53,34 @@ impl Screen {
             let rows = size
                 .map(|size| usize::from(size.ws_row))
                 .filter(|&rows| rows > 1);
-            let table = output.session_table(sessions, columns);
+            let table = output.session_table(sessions, columns, Overlong::Cut);
             // What is taller than the terminal could not be painted over.
-            let table: Vec<&str> = table
-                .lines()
-                .take(rows.map_or(usize::MAX, |r| r - 1))
-                .collect();
-            let up = match self.lines {
-                0 => String::new(),
-                lines => format!("\x1b[{lines}A"),
-            };
-            self.lines = table.len();
-            return output.text(&format!("{up}\r\x1b[J{}\n", table.join("\n")));
+            let table = table.first_lines(rows.map_or(usize::MAX, |rows| rows - 1));
+            let mut frame = Text::new();
+            if self.lines > 0 {
+                frame.push_control(&format!("\x1b[{}A", self.lines));
+            }
+            frame.push_control("\r\x1b[J");
+            frame.append(&table);
+            self.lines = table.as_str().lines().count();
+            return output.text(&frame);
         }
         let first = self.shown == 0;
         self.shown += 1;
         match output.format {
             Format::Json => output.sessions_on_a_line(sessions),
             Format::Yaml => {
-                output.text("---\n")?;
+                output.text(&Text::lines("---\n"))?;
                 output.sessions(sessions)
             }
             Format::Table | Format::Csv => {
                 if !first {
-                    output.text("\n")?;
+                    output.text(&Text::lines("\n"))?;
                 }
                 match output.format {
-                    Format::Table => output.text(&output.session_table(sessions, None)),
+                    Format::Table => {
+                        output.text(&output.session_table(sessions, None, Overlong::Wrap))
+                    }
                     _ => output.sessions(sessions),
                 }
             }

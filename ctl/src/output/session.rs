@@ -5,28 +5,40 @@ use std::path::Path;
 use anstyle::AnsiColor;
 use borealis_proto::v1;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::{
-    Output, csv, quote,
+    Format, Output, Text, csv, quote,
     table::{self, Cell},
+    text,
     time::{rfc3339, since, until},
+    words::{access, mode, role, state},
 };
-use crate::{args::Format, client::Opened, failure::Failure};
+use crate::{
+    client::{Opened, Reveal},
+    failure::Failure,
+    libpq,
+};
 
 /// The service file's name, which libpq demands where it looks by itself.
 const SERVICE_FILE: &str = "pg_service.conf";
 
-/// What is shown of a session to a person.
+/// How much is shown of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
-    /// How to connect, secrets included.
+    /// How to connect. Programs get the secrets with it.
     Connect,
-    /// Everything but the secrets.
-    Full,
     /// Everything.
-    Revealed,
+    Full,
+}
+
+/// What becomes of a line that is wider than the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overlong {
+    /// The terminal wraps it: nothing is lost.
+    Wrap,
+    /// It is cut, so that it can be painted over.
+    Cut,
 }
 
 /// A session as the contract has it. Every key is there; what isn't known is null.
@@ -83,15 +95,22 @@ struct Secrets<'a> {
 // === impl Output ===
 
 impl Output {
-    /// Prints one session.
+    /// Prints one session. People see its password only where they ask for it: they are
+    /// looked over the shoulder, and terminals keep what they showed.
     ///
     /// # Errors
     /// When standard output can't be written.
-    pub(crate) fn session(&self, opened: &Opened, view: View) -> Result<(), Failure> {
-        let secrets = (view != View::Full).then_some(&opened.secrets);
+    pub(crate) fn session(
+        &self,
+        opened: &Opened,
+        view: View,
+        reveal: Reveal,
+    ) -> Result<(), Failure> {
+        let with_secrets = view == View::Connect || reveal == Reveal::Secrets;
+        let secrets = with_secrets.then_some(&opened.secrets);
         match self.format {
-            Format::Table => self.text(&self.for_people(opened, view)),
-            Format::Csv => self.text(&csv_of(
+            Format::Table => self.text(&self.for_people(opened, view, reveal)),
+            Format::Csv => self.data(&csv_of(
                 [Record::new(&opened.session, secrets)],
                 secrets.is_some(),
             )),
@@ -105,7 +124,7 @@ impl Output {
     /// When standard output can't be written.
     pub(crate) fn tunnel(&self, opened: &Opened) -> Result<(), Failure> {
         if self.format != Format::Table {
-            return self.session(opened, View::Connect);
+            return self.session(opened, View::Connect, Reveal::Secrets);
         }
         let session = &opened.session;
         let lines = [
@@ -116,8 +135,8 @@ impl Output {
             ("Database name", session.database.clone()),
             ("URL", opened.secrets.url.clone()),
         ];
-        let lines = lines.map(|(label, value)| format!("{label:>14}: {value}\n"));
-        self.text(&lines.concat())
+        let lines = lines.map(|(label, value)| format!("{label:>14}: {}\n", text::line(&value)));
+        self.text(&Text::lines(lines.concat()))
     }
 
     /// Prints sessions: a table, or the contract's array.
@@ -127,8 +146,11 @@ impl Output {
     pub(crate) fn sessions(&self, sessions: &[v1::Session]) -> Result<(), Failure> {
         match self.format {
             Format::Table if sessions.is_empty() => Ok(()),
-            Format::Table => self.text(&self.session_table(sessions, None)),
-            Format::Csv => self.text(&csv_of(records(sessions), false)),
+            Format::Table => {
+                let width = super::terminal_width();
+                self.text(&self.session_table(sessions, width, Overlong::Wrap))
+            }
+            Format::Csv => self.data(&csv_of(records(sessions), false)),
             Format::Json | Format::Yaml => self.value(&records(sessions).collect::<Vec<_>>()),
         }
     }
@@ -138,32 +160,42 @@ impl Output {
     /// # Errors
     /// When standard output can't be written.
     pub(crate) fn sessions_on_a_line(&self, sessions: &[v1::Session]) -> Result<(), Failure> {
-        let records: Vec<_> = records(sessions).collect();
-        let line = serde_json::to_string(&records)
-            .map_err(|error| Failure::failed(format!("can't print the sessions: {error}")))?;
-        self.text(&format!("{line}\n"))
+        self.json_line(&records(sessions).collect::<Vec<_>>())
     }
 
-    /// The table of `list`, lines cut at `width` columns.
-    pub(crate) fn session_table(&self, sessions: &[v1::Session], width: Option<usize>) -> String {
+    /// The table of `list` for a terminal of `width` columns. A narrow one gets what is
+    /// needed to connect, the port before all.
+    pub(crate) fn session_table(
+        &self,
+        sessions: &[v1::Session],
+        width: Option<usize>,
+        overlong: Overlong,
+    ) -> Text {
         let now = Timestamp::now();
+        let limit = width.filter(|_| overlong == Overlong::Cut);
+        if width.is_some_and(|width| width < NARROW) {
+            let rows: Vec<_> = sessions.iter().map(|s| narrow_row(s, now)).collect();
+            return table::columns(&["PORT", "STATE", "NAME", ""], &rows, self.results, limit);
+        }
         let rows: Vec<_> = sessions.iter().map(|session| row(session, now)).collect();
         table::columns(
             &["NAME", "STATE", "ACCESS", "ADDRESS", "CONNS", "SINCE", ""],
             &rows,
             self.results,
-            width,
+            limit,
         )
     }
 
-    fn for_people(&self, opened: &Opened, view: View) -> String {
-        let mut text = headline(&opened.session);
-        text.push_str("\n\n");
-        text.push_str(&table::labelled(&connect_lines(opened, view), self.results));
+    fn for_people(&self, opened: &Opened, view: View, reveal: Reveal) -> Text {
+        let mut text = Text::lines(headline(&opened.session)).then("\n\n");
+        text.append(&table::labelled(
+            &connect_lines(opened, reveal),
+            self.results,
+        ));
         if view != View::Connect {
-            text.push('\n');
+            text.push("\n");
             let lines = detail_lines(&opened.session, Timestamp::now());
-            text.push_str(&table::labelled(&lines, self.results));
+            text.append(&table::labelled(&lines, self.results));
         }
         text
     }
@@ -271,7 +303,7 @@ fn records(sessions: &[v1::Session]) -> impl Iterator<Item = Record<'_>> {
     sessions.iter().map(|session| Record::new(session, None))
 }
 
-fn csv_of<'a>(records: impl IntoIterator<Item = Record<'a>>, with_secrets: bool) -> String {
+fn csv_of<'a>(records: impl IntoIterator<Item = Record<'a>>, with_secrets: bool) -> Vec<u8> {
     let nothing = (v1::Session::default(), v1::Secrets::default());
     let heading = Record::new(&nothing.0, with_secrets.then_some(&nothing.1)).fields();
     let mut out = Vec::new();
@@ -287,10 +319,23 @@ fn csv_of<'a>(records: impl IntoIterator<Item = Record<'a>>, with_secrets: bool)
             .map(|(_, value)| value.as_deref().map(str::as_bytes));
         let _ = csv::line(&mut out, values);
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 // --- for people ---
+
+/// Terminals with fewer columns get fewer columns.
+pub(super) const NARROW: usize = 72;
+
+/// The port and the state fit in any terminal that is used at all.
+pub(super) fn narrow_row(session: &v1::Session, now: Timestamp) -> Vec<Cell> {
+    vec![
+        Cell::new(session.port.to_string()),
+        state_cell(session.state()),
+        Cell::new(&session.name),
+        Cell::new(note(session, now)),
+    ]
+}
 
 fn row(session: &v1::Session, now: Timestamp) -> Vec<Cell> {
     let counts = session.connections.unwrap_or_default();
@@ -340,38 +385,43 @@ fn headline(session: &v1::Session) -> String {
     };
     format!(
         "{} is {state}: {access}, as {whose} database user, on\n{} of app {}",
-        session.name, session.addon, session.app
+        text::name(&session.name),
+        text::name(&session.addon),
+        text::name(&session.app)
     )
 }
 
-fn connect_lines(opened: &Opened, view: View) -> Vec<(&'static str, Cell)> {
+fn connect_lines(opened: &Opened, reveal: Reveal) -> Vec<(&'static str, Cell)> {
     let session = &opened.session;
     let secrets = &opened.secrets;
     let pending = "(not known until it has been up)";
     let or_pending = |text: &str| Cell::new(if text.is_empty() { pending } else { text });
-    let masked = view == View::Full;
-    let (password, url) = if masked {
-        let hidden = "******** (--reveal shows it)".to_owned();
-        (hidden, masked_url(session))
-    } else {
-        (secrets.password.clone(), secrets.url.clone())
+    let (password, url) = match reveal {
+        Reveal::Secrets => (secrets.password.clone(), secrets.url.clone()),
+        Reveal::Nothing => (
+            "******** (--reveal shows it)".to_owned(),
+            masked_url(session),
+        ),
     };
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    // Nobody else can listen there, and there is no password to steal: so it comes first.
+    // Clients of a passthrough session need the database's password on the socket too.
+    if session.mode() == v1::Mode::Managed && !session.socket_dir.is_empty() {
+        let psql = format!("borealisctl psql {}", session.name);
+        lines.push(("psql", Cell::new(psql)));
+        lines.push(("Socket", or_pending(&libpq::socket_url(session))));
+    }
+    if let Some(service) = service_line(session) {
+        lines.push(("Service", Cell::new(service)));
+    }
+    lines.extend([
         ("Host", Cell::new(&session.host)),
         ("Port", Cell::new(session.port.to_string())),
         ("Database", or_pending(&session.database)),
         ("User", or_pending(&session.user)),
         ("Password", or_pending(&password)),
         ("URL", or_pending(&url)),
-    ];
-    // Passthrough clients need the password on the Unix socket too.
-    if session.mode() == v1::Mode::Managed && !session.socket_dir.is_empty() {
-        let psql = format!("psql -h {}", quote::sh(&session.socket_dir));
-        lines.push(("psql", Cell::new(psql)));
-    }
-    if let Some(service) = service_line(session) {
-        lines.push(("service", Cell::new(service)));
-    }
+    ]);
     lines
 }
 
@@ -449,8 +499,9 @@ fn detail_lines(session: &v1::Session, now: Timestamp) -> Vec<(&'static str, Cel
     if let Some(credential) = &session.credential {
         let issued = since(credential.issued_at.as_ref(), now)
             .map_or_else(String::new, |age| format!(", issued {age} ago"));
+        // Renewals are spread, so that those of many machines don't come at once.
         let rotates = until(credential.rotates_at.as_ref(), now)
-            .map_or_else(String::new, |left| format!(", rotates in {left}"));
+            .map_or_else(String::new, |left| format!(", rotates in {left} (spread)"));
         let text = format!("generation {}{issued}{rotates}", credential.generation);
         lines.push(("Credential", Cell::new(text)));
     }
@@ -462,7 +513,7 @@ fn detail_lines(session: &v1::Session, now: Timestamp) -> Vec<(&'static str, Cel
     };
     lines.push(("Closes", Cell::new(ends)));
     if let Some(service) = service_for_good(session) {
-        lines.push(("Service", Cell::new(service)));
+        lines.push(("For good", Cell::new(service)));
     }
     if !session.ca_file.is_empty() {
         let file = quote::sh(&session.ca_file);
@@ -476,21 +527,13 @@ fn masked_url(session: &v1::Session) -> String {
     if session.database.is_empty() {
         return String::new();
     }
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC_BUT_UNRESERVED);
     format!(
-        "postgres://{}:********@{}/{}",
-        encoded(&session.user),
+        "postgresql://{}:********@{}/{}",
+        libpq::encoded(&session.user),
         address(session),
-        encoded(&session.database)
+        libpq::encoded(&session.database)
     )
 }
-
-/// RFC 3986's unreserved characters need no encoding.
-const NON_ALPHANUMERIC_BUT_UNRESERVED: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 pub(super) fn address(session: &v1::Session) -> String {
     if session.host.contains(':') {
@@ -502,42 +545,4 @@ pub(super) fn address(session: &v1::Session) -> String {
 
 fn known(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
-}
-
-// --- the contract's words ---
-
-fn role(value: v1::Role) -> Option<&'static str> {
-    match value {
-        v1::Role::Unspecified => None,
-        v1::Role::Personal => Some("personal"),
-        v1::Role::App => Some("app"),
-    }
-}
-
-fn access(value: v1::Access) -> Option<&'static str> {
-    match value {
-        v1::Access::Unspecified => None,
-        v1::Access::ReadOnly => Some("read-only"),
-        v1::Access::ReadWrite => Some("read-write"),
-    }
-}
-
-fn mode(value: v1::Mode) -> Option<&'static str> {
-    match value {
-        v1::Mode::Unspecified => None,
-        v1::Mode::Managed => Some("managed"),
-        v1::Mode::Passthrough => Some("passthrough"),
-    }
-}
-
-/// The contract's word for a state.
-pub(crate) fn state(value: v1::State) -> Option<&'static str> {
-    match value {
-        v1::State::Unspecified => None,
-        v1::State::Opening => Some("opening"),
-        v1::State::Up => Some("up"),
-        v1::State::Reconnecting => Some("reconnecting"),
-        v1::State::Failed => Some("failed"),
-        v1::State::Closing => Some("closing"),
-    }
 }

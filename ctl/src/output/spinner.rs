@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::text;
+
 /// Shown until dropped.
 #[derive(Debug)]
 pub(crate) struct Spinner(Option<ProgressBar>);
@@ -15,8 +17,8 @@ impl Spinner {
         Self(None)
     }
 
-    pub(super) fn start(text: String) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(text);
+    pub(super) fn start(text: &str) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(shown(text));
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
         }
@@ -27,9 +29,14 @@ impl Spinner {
     /// Says something else from now on.
     pub(crate) fn say(&self, text: String) {
         if let Some(bar) = &self.0 {
-            bar.set_message(text);
+            bar.set_message(shown(&text));
         }
     }
+}
+
+/// One line, in what a terminal has of it at least.
+fn shown(text: &str) -> String {
+    text::cut(&text::line(text), 78).into_owned()
 }
 
 impl Drop for Spinner {

@@ -1,6 +1,10 @@
 //! Times, as programs and as people read them.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{
+    SignedDuration, Span, Timestamp,
+    fmt::friendly::{Designator, Spacing, SpanPrinter},
+    tz::TimeZone,
+};
 
 /// RFC 3339 in UTC, to the second. `None` where the daemon sent no time, or none that exists.
 pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
@@ -20,7 +24,7 @@ pub(crate) fn local(time: Option<&prost_types::Timestamp>) -> Option<String> {
     Some(zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
 }
 
-/// How long ago `time` was: `12s`, `3m`, `2h05m`, `4d`.
+/// How long ago `time` was: `12s`, `3m`, `2h5m`, `4d`.
 pub(crate) fn since(time: Option<&prost_types::Timestamp>, now: Timestamp) -> Option<String> {
     Some(short(now.duration_since(timestamp(time?)?)))
 }
@@ -34,14 +38,17 @@ fn timestamp(time: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(time.seconds, time.nanos).ok()
 }
 
+/// Whole days, or hours and minutes, or seconds: what is below is of no interest.
 fn short(duration: SignedDuration) -> String {
+    const PRINTER: SpanPrinter = SpanPrinter::new()
+        .designator(Designator::Compact)
+        .spacing(Spacing::None);
     let seconds = duration.as_secs().max(0);
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m"),
-        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
-        _ => format!("{days}d"),
+    let (minutes, days) = (seconds / 60, seconds / 86400);
+    match (days, minutes) {
+        (0, 0) => PRINTER.duration_to_string(&SignedDuration::from_secs(seconds)),
+        (0, _) => PRINTER.duration_to_string(&SignedDuration::from_mins(minutes)),
+        _ => PRINTER.span_to_string(&Span::new().try_days(days).unwrap_or_default()),
     }
 }
 
@@ -56,8 +63,8 @@ mod tests {
             (0, "0s"),
             (59, "59s"),
             (61, "1m"),
-            (3600, "1h00m"),
-            (7500, "2h05m"),
+            (3600, "1h"),
+            (7500, "2h5m"),
             (400_000, "4d"),
         ] {
             assert_eq!(short(SignedDuration::from_secs(seconds)), text);

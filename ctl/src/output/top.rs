@@ -9,12 +9,15 @@ use std::{
 use anstyle::AnsiColor;
 use borealis_proto::v1;
 use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    Output, daemon,
-    session::{address, note, state_cell},
+    Output, Text,
+    session::{NARROW, address, narrow_row, note, state_cell},
     table::{self, Cell},
+    text,
     time::since,
+    words::{counted, health},
 };
 use crate::failure::Failure;
 
@@ -41,6 +44,18 @@ struct Rates {
     received: f64,
 }
 
+const HEADINGS: [&str; 9] = [
+    "NAME",
+    "STATE",
+    "ADDRESS",
+    "CONNS",
+    "SENT/S",
+    "RECEIVED/S",
+    "SENT",
+    "RECEIVED",
+    "",
+];
+
 /// The other screen, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -53,7 +68,7 @@ impl<'a> Top<'a> {
         if !io::stdout().is_terminal() {
             return None;
         }
-        output.text(ENTER).ok()?;
+        output.text(&control(ENTER)).ok()?;
         Some(Self {
             output,
             before: None,
@@ -68,44 +83,37 @@ impl<'a> Top<'a> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
         let columns = size.map_or(80, |size| usize::from(size.ws_col).max(20));
         let rows = size.map_or(24, |size| usize::from(size.ws_row).max(3));
-        let text = self.text(&sample, columns);
-        let lines: Vec<_> = text.lines().take(rows - 1).collect();
+        let text = self.text(&sample, columns).first_lines(rows - 1);
         // Each line is cleared to its end, so that nothing flickers.
-        let frame = format!("\x1b[H{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n"));
+        let mut frame = control("\x1b[H");
+        for line in text.lines_apart() {
+            frame.append(&line);
+            frame.push_control("\x1b[K");
+            frame.push("\n");
+        }
+        frame.push_control("\x1b[J");
         self.before = Some(sample);
         self.output.text(&frame)
     }
 
-    fn text(&self, sample: &Sample, columns: usize) -> String {
+    fn text(&self, sample: &Sample, columns: usize) -> Text {
         let now = Timestamp::now();
         let before = self.before.as_ref();
-        let rows: Vec<_> = sample
-            .sessions
-            .iter()
-            .map(|session| row(session, rates(before, sample, session), now))
-            .collect();
-        let table = table::columns(
-            &[
-                "NAME",
-                "STATE",
-                "ADDRESS",
-                "CONNS",
-                "SENT/S",
-                "RECEIVED/S",
-                "SENT",
-                "RECEIVED",
-                "",
-            ],
-            &rows,
-            self.output.results,
-            Some(columns),
-        );
-        let hint = if rows.is_empty() {
-            "no sessions are open\n"
+        let head = headline(&sample.info, now, columns);
+        let mut text = Text::lines(text::line(&head)).then("\n\n");
+        text.append(&if columns < NARROW {
+            let rows: Vec<_> = sample.sessions.iter().map(|s| narrow_row(s, now)).collect();
+            let headings = ["PORT", "STATE", "NAME", ""];
+            table::columns(&headings, &rows, self.output.results, Some(columns))
         } else {
-            ""
-        };
-        format!("{}\n\n{table}{hint}", headline(&sample.info, now))
+            let row = |session| row(session, rates(before, sample, session), now);
+            let rows: Vec<_> = sample.sessions.iter().map(row).collect();
+            table::columns(&HEADINGS, &rows, self.output.results, Some(columns))
+        });
+        if sample.sessions.is_empty() {
+            text.push("no sessions are open\n");
+        }
+        text
     }
 }
 
@@ -117,17 +125,35 @@ impl Drop for Top<'_> {
     }
 }
 
-fn headline(info: &v1::GetInfoResponse, now: Timestamp) -> String {
+fn control(sequence: &str) -> Text {
+    let mut text = Text::new();
+    text.push_control(sequence);
+    text
+}
+
+/// As many of its parts as fit on one line, the most important first.
+fn headline(info: &v1::GetInfoResponse, now: Timestamp, columns: usize) -> String {
     let connections = info.connections.unwrap_or_default();
-    format!(
-        "borealisd {}, running for {} · health {} · {} of {} sessions up · {} connections · q quits",
-        info.version,
-        since(info.started_at.as_ref(), now).unwrap_or_default(),
-        daemon::health(info.health()).unwrap_or("unknown"),
-        info.sessions_up,
-        info.sessions,
-        connections.active,
-    )
+    let age = since(info.started_at.as_ref(), now).unwrap_or_default();
+    let parts = [
+        format!("health {}", health(info.health()).unwrap_or("unknown")),
+        format!("{} of {} sessions up", info.sessions_up, info.sessions),
+        counted(connections.active, "connection", "connections"),
+        "q quits".to_owned(),
+        format!("borealisd {}, running for {age}", info.version),
+    ];
+    let mut line = String::new();
+    for part in parts {
+        let next = match line.as_str() {
+            "" => part,
+            before => format!("{before} · {part}"),
+        };
+        if next.width() > columns {
+            break;
+        }
+        line = next;
+    }
+    line
 }
 
 fn row(session: &v1::Session, rates: Option<Rates>, now: Timestamp) -> Vec<Cell> {
@@ -200,6 +226,26 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn the_headline_fits_on_one_line() {
+        let info = v1::GetInfoResponse {
+            version: "1.2.3".into(),
+            sessions: 3,
+            sessions_up: 1,
+            connections: Some(v1::ConnectionCounts {
+                active: 1,
+                total: 9,
+            }),
+            ..v1::GetInfoResponse::default()
+        };
+        let of = |columns| headline(&info, Timestamp::now(), columns);
+        assert_eq!(
+            of(100),
+            "health unknown · 1 of 3 sessions up · 1 connection · q quits · borealisd 1.2.3, running for "
+        );
+        assert_eq!(of(40), "health unknown · 1 of 3 sessions up");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use borealis_proto::v1;
 
 use super::{
-    Output,
+    Output, Text,
     addon::{NOTHING, named},
     record::Record,
     table::{self, Cell},
@@ -62,10 +62,10 @@ impl Output {
         );
         self.record(&record, || {
             let addon = answer.addon.clone().unwrap_or_default();
-            format!(
-                "{} is being upgraded from PostgreSQL {current} to {to} in the background\n",
+            Text::sentence(&format!(
+                "{} is being upgraded from PostgreSQL {current} to {to} in the background",
                 addon.name
-            )
+            ))
         })
     }
 
@@ -76,7 +76,7 @@ impl Output {
     pub(crate) fn done_with(&self, addon: Option<&v1::Addon>, done: &str) -> Result<(), Failure> {
         self.record(&Record::about(addon, []), || {
             let addon = addon.cloned().unwrap_or_default();
-            format!("{done} {}\n", named(&addon))
+            Text::sentence(&format!("{done} {}", named(&addon)))
         })
     }
 }

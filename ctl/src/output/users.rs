@@ -3,10 +3,11 @@
 use borealis_proto::v1;
 
 use super::{
-    Output,
+    Output, Text,
     addon::named,
     record::{Record, Value},
     table::{self, Cell},
+    text::line,
 };
 use crate::failure::Failure;
 
@@ -62,10 +63,10 @@ impl Output {
             "This gives every database user of {} new credentials. The app's config variables\n\
              follow, and its old credentials stay valid for some minutes. Connections of personal\n\
              users, yours and others', are cut.",
-            named(addon)
+            line(&named(addon))
         ));
-        for line in effects(sessions) {
-            self.notice(&line);
+        for effect in effects(sessions) {
+            self.notice(&line(&effect));
         }
     }
 
@@ -79,12 +80,12 @@ impl Output {
         let record = Record::about(answer.addon.as_ref(), [("sessions", sessions)]);
         self.record(&record, || {
             let addon = answer.addon.clone().unwrap_or_default();
-            let mut text = format!("reset the database users of {}\n", named(&addon));
-            for line in effects(&answer.sessions) {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            text
+            let done = format!("reset the database users of {}", named(&addon));
+            let effects = effects(&answer.sessions);
+            std::iter::once(&done)
+                .chain(&effects)
+                .map(|text| Text::sentence(text))
+                .collect()
         })
     }
 }

@@ -18,10 +18,9 @@ use super::{
     spool::{Spool, fields},
 };
 use crate::{
-    args::Format,
     failure::Failure,
     output::{
-        Output, json,
+        Format, Output, Text, json,
         result_set::{Column, Results, Widths, Writer},
     },
 };
@@ -132,7 +131,7 @@ impl<'a> Collector<'a> {
             Message::CopyOutResponse(_) => self.shown = Shown::Copied,
             Message::CopyData(body) => self
                 .stdout
-                .write_all(body.data())
+                .write_all(&self.output.as_data(body.data()))
                 .map_err(|error| Failure::output(&error))?,
             Message::CopyDone => {
                 self.stdout
@@ -159,7 +158,8 @@ impl<'a> Collector<'a> {
 
     fn begin(&mut self, columns: Vec<Column>) -> Result<(), Failure> {
         if self.shown == Shown::Results {
-            self.output.text(self.output.between_results())?;
+            self.output
+                .text(&Text::lines(self.output.between_results()))?;
         }
         self.shown = Shown::Results;
         self.current = Some(if self.output.format == Format::Table {
@@ -190,7 +190,7 @@ impl<'a> Collector<'a> {
             self.shown = Shown::NoRows;
         }
         match self.output.format {
-            Format::Table => self.output.text(&format!("{tag}\n")),
+            Format::Table => self.output.text(&Text::lines(tag).then("\n")),
             _ => Ok(()),
         }
     }
@@ -208,7 +208,9 @@ impl<'a> Collector<'a> {
         self.flush()?;
         match self.failure {
             Some(failure) => Err(failure),
-            None if self.shown == Shown::NoRows => self.output.text(self.output.without_rows()),
+            None if self.shown == Shown::NoRows => {
+                self.output.text(&Text::lines(self.output.without_rows()))
+            }
             None => Ok(()),
         }
     }

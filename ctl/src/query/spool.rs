@@ -112,8 +112,8 @@ fn unspoolable(error: &io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::{
-        args::{Format, Global},
-        output::json::Kind,
+        args::Global,
+        output::{Format, json::Kind},
     };
 
     fn body(fields: &[Option<&str>]) -> Vec<u8> {

@@ -76,15 +76,15 @@ async fn exit_codes_are_the_commands() {
 #[tokio::test]
 async fn commands_find_the_database_in_their_environment() {
     let daemon = Daemon::start(Canned::with(sushi()));
-    let variables =
-        "echo $PGHOST $PGPORT $PGDATABASE $PGUSER $PGPASSWORD $DATABASE_URL $PGSERVICE $PGSSLMODE";
+    let variables = "echo $PGHOST $PGPORT $PGDATABASE $PGUSER $PGPASSWORD $DATABASE_URL $PGSERVICE $PGSSLMODE $PGAPPNAME";
     let mut command = daemon.command(&["run", "sushi", "-e", variables]);
     command
         .env("PGSERVICE", "elsewhere")
-        .env("PGSSLMODE", "require");
+        .env("PGSSLMODE", "require")
+        .env("PGAPPNAME", "mine");
     Ran::of(command.output().await.unwrap()).assert(
         0,
-        "127.0.0.1 15432 d4f0 sushi s3cret word postgres://sushi:s3cret%20word@127.0.0.1:15432/d4f0 require\n",
+        "127.0.0.1 15432 d4f0 sushi s3cret word postgresql://sushi:s3cret%20word@127.0.0.1:15432/d4f0 mine\n",
         "",
     );
     daemon
@@ -206,7 +206,7 @@ async fn psql_gets_its_arguments_and_no_password_among_them() {
     let psql = home.path().join("psql");
     std::fs::write(
         &psql,
-        "#!/bin/sh\necho \"$# $1 $2 $PGHOST $PGPASSWORD ${DATABASE_URL-none}\"\nexit 9\n",
+        "#!/bin/sh\necho \"$# $1 $2 $PGHOST $PGPORT ${PGPASSWORD-none} ${DATABASE_URL-none}\"\nexit 9\n",
     )
     .unwrap();
     std::fs::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -214,7 +214,11 @@ async fn psql_gets_its_arguments_and_no_password_among_them() {
     daemon
         .run(&["psql", "sushi", "-b", psql, "--", "-c", "select 1"])
         .await
-        .assert(9, "2 -c select 1 127.0.0.1 s3cret word none\n", "");
+        .assert(
+            9,
+            "2 -c select 1 /run/user/1000/borealis/pg/sushi 5432 none none\n",
+            "",
+        );
 }
 
 #[tokio::test]

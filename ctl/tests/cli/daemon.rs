@@ -88,7 +88,7 @@ impl Default for Canned {
             sessions: Vec::new(),
             secrets: v1::Secrets {
                 password: "s3cret word".into(),
-                url: "postgres://sushi:s3cret%20word@127.0.0.1:15432/d4f0".into(),
+                url: "postgresql://sushi:s3cret%20word@127.0.0.1:15432/d4f0".into(),
             },
             failure: None,
             info: v1::GetInfoResponse {

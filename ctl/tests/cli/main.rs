@@ -9,6 +9,7 @@
 mod addons;
 mod children;
 mod daemon;
+mod hostile;
 mod inspect;
 mod postgres;
 mod reachability;

@@ -100,7 +100,7 @@ async fn a_daemon_that_goes_away() {
         3,
         "",
         "error: the connection to borealisd was lost before it answered\n\
-         hint: see `borealisctl status`, and the daemon's log: `journalctl --user -u borealisd`\n",
+         hint: see `borealisctl status`, and what borealisd wrote on the terminal, or in the file, that it was started with\n",
     );
 }
 

@@ -21,7 +21,7 @@ fn contract() -> serde_json::Value {
 fn contract_with_secrets() -> serde_json::Value {
     let mut session = contract();
     session["password"] = json!("s3cret word");
-    session["url"] = json!("postgres://sushi:s3cret%20word@127.0.0.1:15432/d4f0");
+    session["url"] = json!("postgresql://sushi:s3cret%20word@127.0.0.1:15432/d4f0");
     session
 }
 
@@ -108,20 +108,29 @@ async fn open_says_how_to_connect() {
         "sushi is up: read-only, as your database user, on
 borealis-pg-hex-12345 of app sushi
 
+  psql      borealisctl psql sushi
+  Socket    postgresql:///d4f0?host=/run/user/1000/borealis/pg/sushi&port=5432
   Host      127.0.0.1
   Port      15432
   Database  d4f0
   User      sushi
-  Password  s3cret word
-  URL       postgres://sushi:s3cret%20word@127.0.0.1:15432/d4f0
-  psql      psql -h /run/user/1000/borealis/pg/sushi
+  Password  ******** (--reveal shows it)
+  URL       postgresql://sushi:********@127.0.0.1:15432/d4f0
 ",
         "",
     );
+    for words in [["open", "sushi", "--reveal"], ["show", "sushi", "--reveal"]] {
+        let shown = daemon.run(&words).await.stdout;
+        assert!(
+            shown.contains("  Password  s3cret word\n")
+                && shown.contains("postgresql://sushi:s3cret%20word@127.0.0.1:15432/d4f0\n"),
+            "{shown}"
+        );
+    }
     let hidden = daemon.run(&["show", "sushi"]).await.stdout;
     assert!(!hidden.contains("s3cret"), "{hidden}");
     assert!(
-        hidden.contains("postgres://sushi:********@127.0.0.1:15432/d4f0"),
+        hidden.contains("postgresql://sushi:********@127.0.0.1:15432/d4f0"),
         "{hidden}"
     );
 }
@@ -318,7 +327,7 @@ async fn a_watch_prints_every_change_until_the_daemon_ends_it() {
 #[tokio::test]
 async fn urls_and_variables() {
     let daemon = Daemon::start(Canned::with(sushi()));
-    let url = "postgres://sushi:s3cret%20word@127.0.0.1:15432/d4f0";
+    let url = "postgresql://sushi:s3cret%20word@127.0.0.1:15432/d4f0";
     daemon
         .run(&["url", "sushi"])
         .await
@@ -326,16 +335,52 @@ async fn urls_and_variables() {
     daemon.run(&["env", "-a", "sushi"]).await.assert(
         0,
         &format!(
-            "export PGHOST=127.0.0.1\nexport PGPORT=15432\nexport PGDATABASE=d4f0\n\
-             export PGUSER=sushi\nexport PGPASSWORD='s3cret word'\nexport DATABASE_URL='{url}'\n"
+            "export PGHOST=/run/user/1000/borealis/pg/sushi\nexport PGPORT=5432\n\
+             export PGDATABASE=d4f0\nexport PGUSER=sushi\nexport PGPASSWORD='s3cret word'\n\
+             export DATABASE_URL='{url}'\n"
         ),
         "",
     );
-    let docker = daemon
-        .run(&["env", "sushi", "--shell", "docker"])
+    // What is in a container is the socket, where nothing but the mount is needed.
+    let dir = "/run/user/1000/borealis/pg/sushi";
+    let socket = format!("postgresql:///d4f0?host={dir}&port=5432");
+    daemon.run(&["env", "sushi", "--shell", "docker"]).await.assert(
+        0,
+        &format!(
+            "# sushi over its Unix socket: mount {dir} at the same place, and run as the same user.\n\
+             PGHOST={dir}\nPGPORT=5432\nPGDATABASE=d4f0\nPGUSER=sushi\nDATABASE_URL={socket}\n"
+        ),
+        &format!(
+            "127.0.0.1 is another machine inside of a container, so it connects through the session's socket:\n\
+             docker run --env-file FILE --user \"$(id -u)\" -v {dir}:{dir} …\n"
+        ),
+    );
+    // No password in a project's file.
+    daemon
+        .run(&["env", "sushi", "--shell", "direnv"])
         .await
-        .stdout;
-    assert!(docker.contains("PGPASSWORD=s3cret word\n"), "{docker}");
+        .assert(
+            0,
+            "eval \"$(borealisctl env sushi)\"\n",
+            "the line asks borealisctl each time, so that no password is in the project\n",
+        );
+    for words in [
+        &["url", "sushi", "--socket"][..],
+        &["url", "--socket", "sushi"],
+        &["url", "--unix-socket", "sushi"],
+    ] {
+        daemon
+            .run(words)
+            .await
+            .assert(0, &format!("{socket}\n"), "");
+    }
+    assert_eq!(
+        daemon
+            .run(&["url", "--socket", "sushi", "-f", "json"])
+            .await
+            .json(),
+        json!({"url": socket})
+    );
     let json = daemon.run(&["env", "sushi", "-f", "json"]).await.json();
     assert_eq!(json["DATABASE_URL"], url);
 

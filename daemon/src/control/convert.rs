@@ -222,7 +222,7 @@ pub(super) fn secrets(view: &SessionSnapshot) -> v1::Secrets {
     v1::Secrets {
         password: password.to_owned(),
         url: format!(
-            "postgres://{}:{}@{HOST}:{}/{}",
+            "postgresql://{}:{}@{HOST}:{}/{}",
             encode(user),
             encode(password),
             view.port,

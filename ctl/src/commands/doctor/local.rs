@@ -113,14 +113,18 @@ pub(super) fn psql() -> v1::Check {
     }
 }
 
-/// Whether a daemon would take the config. `None` where there is no borealisd to ask.
-pub(super) async fn config() -> Option<v1::Check> {
+/// The daemon's binary: the one beside this program, else on the PATH.
+pub(in crate::commands) fn daemon_program() -> Option<PathBuf> {
     let beside = std::env::current_exe()
         .ok()
         .and_then(|own| Some(own.parent()?.join("borealisd")))
         .filter(|path| path.is_file());
-    let program = beside.or_else(|| child::find("borealisd".as_ref()))?;
-    let output = asked(&program, &["--check-config"]).await?;
+    beside.or_else(|| child::find("borealisd".as_ref()))
+}
+
+/// Whether a daemon would take the config. `None` where there is no borealisd to ask.
+pub(super) async fn config() -> Option<v1::Check> {
+    let output = asked(daemon_program()?, &["--check-config"]).await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
         return Some(check("config", CheckOutcome::Ok, text(&output.stdout), ""));
