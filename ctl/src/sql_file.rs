@@ -33,7 +33,7 @@ pub(crate) fn read(file: &Path) -> Result<SqlFile, Failure> {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
         let hint = if before.is_empty() && error.as_bytes().starts_with(b"PGDMP") {
-            "it is a dump in pg_dump's own format: `borealisctl run TARGET -u -w -- pg_restore --no-owner --no-acl -d \"\" FILE`"
+            "it is a dump in pg_dump's own format: `borealisctl run TARGET -w -e 'pg_restore --no-owner --no-acl -d \"$PGDATABASE\" FILE'`"
         } else {
             "convert it with iconv"
         };

@@ -211,6 +211,73 @@ fn each_layer_of_the_way() {
     machine.leave();
 }
 
+/// Where things are, and how to change them.
+#[test]
+fn the_config_is_found_and_changed_only_to_what_the_daemon_takes() {
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let file = machine.path("config/borealis/config.toml");
+    let shown = file.display().to_string();
+    assert_eq!(machine.ctl_ok(&["config", "path"]), shown);
+    assert_eq!(machine.json(&["config", "path"])["config_file"], shown);
+    let status = machine.ctl_ok(&["status"]);
+    let log = machine.path("daemon.log").display().to_string();
+    assert!(status.contains(&format!("Log          {log}")), "{status}");
+
+    let before = std::fs::read_to_string(&file).unwrap();
+    let edit = |editor: &str| {
+        let ctl = machine.run(machine.binary("borealisctl"));
+        ctl.args(&["config", "edit"])
+            .env("EDITOR", editor)
+            .outcome()
+    };
+    // A mistake is told with its line, and the file stays what it was.
+    let wrong = edit("sh -c 'echo max_connection = 5 >>\"$1\"' sh");
+    wrong.expect_failure(
+        1,
+        &[&shown, "line 2", "max_connections", "nothing was changed"],
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    edit("true").expect_success();
+    edit("false").expect_failure(1, &["the editor (false) failed"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+
+    // What it takes is in force at once. VISUAL goes before EDITOR.
+    let declared = "[[session]]\ntarget = \"ramen::BOREALIS_PG_NAVY\"\n";
+    std::fs::write(machine.path("more"), declared).unwrap();
+    let more = machine.path("more").display().to_string();
+    let editor = format!("sh -c 'cat {more} >>\"$1\"' sh");
+    let ctl = machine.run(machine.binary("borealisctl"));
+    let edited = ctl
+        .args(&["config", "edit"])
+        .env("EDITOR", "false")
+        .env("VISUAL", &editor);
+    let said = edited.outcome().expect_success();
+    assert_eq!(
+        said,
+        format!("changed {shown}\nopened ramen.borealis_pg_navy")
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before + declared);
+    let left = std::fs::read_dir(file.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "a draft is left behind");
+    machine.leave();
+}
+
+/// `| head -1`: nothing more is printed, so only its reader's end can end it.
+#[test]
+fn what_is_followed_ends_with_its_reader() {
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let ctl = machine.binary("borealisctl").display().to_string();
+    for command in ["events --follow", "events --follow -f json", "list --watch"] {
+        let line = format!("{ctl} {command} | head -1");
+        let ran = machine.run("sh").args(&["-c", &line]).outcome();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        assert_eq!(ran.stdout.lines().count(), 1, "{ran:?}");
+    }
+    machine.leave();
+}
+
 #[test]
 fn a_port_that_is_somebody_else_s() {
     let mut machine = TestMachine::new();

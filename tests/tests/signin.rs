@@ -228,6 +228,41 @@ fn a_token_that_ends_is_told_and_replaced_without_a_restart() {
     machine.leave();
 }
 
+/// `status` says what is true now, and not what was when the token was last used.
+#[test]
+fn status_asks_whether_the_token_is_good() {
+    let (mut machine, token) = machine();
+    machine.start_daemon();
+    let shown = machine.ctl_ok(&["status"]);
+    assert!(
+        shown.contains("none; `borealisctl login` asks for one"),
+        "{shown}"
+    );
+
+    write_netrc(
+        &machine,
+        &format!("machine 127.0.0.1 password {token}\n"),
+        0o600,
+    );
+    let shown = machine.ctl_ok(&["status"]);
+    assert!(
+        shown.contains(".netrc") && !shown.contains("none;"),
+        "{shown}"
+    );
+
+    // Refused for a while, and good ever since: nobody has used it again.
+    machine.sandbox.faults().revoke_token();
+    machine
+        .ctl(&["whoami"])
+        .expect_failure(4, &["Heroku refused the API token"]);
+    assert_eq!(machine.json(&["status"])["health"], "warning");
+    machine.sandbox.faults().restore_token();
+    let status = machine.json(&["status"]);
+    assert_eq!(status["health"], "ok", "{status}");
+    assert!(status["token_source"].as_str().unwrap().contains(".netrc"));
+    machine.leave();
+}
+
 #[test]
 fn netrc_files_as_people_have_them() {
     let (mut machine, token) = machine();

@@ -39,7 +39,7 @@ use crate::{
     args::{Cli, Command},
     client::{Client, Held, Opened},
     failure::Failure,
-    output::{Format, Output},
+    output::Output,
     service,
 };
 
@@ -151,24 +151,6 @@ fn described(target: Option<&v1::Target>) -> String {
         .map(String::as_str)
         .collect::<Vec<_>>()
         .join("::")
-}
-
-/// Says, to people, what becomes of what they create: a table that belongs to a personal user
-/// can't be altered by the app's next migration.
-fn say_who_owns(context: Context<'_>, session: &v1::Session) {
-    if context.output.format == Format::Table
-        && session.access() == v1::Access::ReadWrite
-        && session.role() == v1::Role::Personal
-    {
-        let note = |text: &str| context.output.note(text);
-        note(
-            "what you create here belongs to your own database user: run migrations with --role app,",
-        );
-        note(&format!(
-            "or give it away: REASSIGN OWNED BY CURRENT_USER TO the app's user, as `borealisctl users {}` names it",
-            session.app
-        ));
-    }
 }
 
 /// Opens or joins a session for the time of a command, with a spinner meanwhile.

@@ -9,7 +9,7 @@ use crate::{
     args::{OpenArgs, RoleArg},
     client::{Opened, Reveal},
     failure::Failure,
-    output::session::View,
+    output::{Format, session::View},
 };
 
 pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
@@ -44,10 +44,28 @@ pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
     drop(spinner);
     let opened = opened?;
     context.output.session(&opened, View::Connect, reveal)?;
-    super::say_who_owns(context, &opened.session);
+    say_who_owns(context, &opened.session);
     match wait {
         Some(waited) if opened.session.state() != v1::State::Up => Err(not_up(&opened, waited)),
         _ => Ok(0),
+    }
+}
+
+/// Says, to people, what becomes of what they create: a table that belongs to a personal user
+/// can't be altered by the app's next migration.
+fn say_who_owns(context: Context<'_>, session: &v1::Session) {
+    if context.output.format == Format::Table
+        && session.access() == v1::Access::ReadWrite
+        && session.role() == v1::Role::Personal
+    {
+        let note = |text: &str| context.output.note(text);
+        note(
+            "what you create here belongs to your own database user: run migrations with --role app,",
+        );
+        note(&format!(
+            "or give it away: REASSIGN OWNED BY CURRENT_USER TO the app's user, as `borealisctl users {}` names it",
+            session.app
+        ));
     }
 }
 

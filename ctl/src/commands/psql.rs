@@ -35,9 +35,6 @@ pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
             opened.session.name
         ));
     }
-    if is_typed_into(&args.args) {
-        super::say_who_owns(context, &opened.session);
-    }
     let mut command = child::command(psql, Stdio::inherit());
     command.args(args.args);
     let way = Way::safest(&opened.session);

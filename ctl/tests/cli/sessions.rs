@@ -557,3 +557,60 @@ async fn a_shell_is_offered_what_is_open() {
     assert_eq!(lines(&command), [""; 0], "{command:?}");
     drop(daemon);
 }
+
+/// The daemon's unit may not look into other programs; the user may.
+#[tokio::test]
+async fn who_has_a_port_is_found_with_the_users_own_rights() {
+    let squatter = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = squatter.local_addr().unwrap().port();
+    let in_use = v1::Failure {
+        code: "port-in-use".into(),
+        message: format!("port {port} is in use"),
+        hint: "choose another".into(),
+        ..trouble()
+    };
+    let named = format!("port {port} is in use by cli-");
+    let pid = format!("({})", std::process::id());
+
+    let refusing = Daemon::start(Canned::failing(Code::Aborted, in_use.clone()));
+    let ran = refusing.run(&["open", "sushi", "-p", "1"]).await;
+    assert!(
+        ran.stderr.contains(&named) && ran.stderr.contains(&pid),
+        "{ran:?}"
+    );
+
+    let robbed = v1::Session {
+        state: v1::State::Failed.into(),
+        port: port.into(),
+        last_error: Some(in_use),
+        ..sushi()
+    };
+    let daemon = Daemon::start(Canned::with(robbed));
+    for words in [
+        &["list"] as &[_],
+        &["show", "sushi"],
+        &["list", "-f", "json"],
+    ] {
+        let ran = daemon.run(words).await;
+        assert!(
+            ran.stdout.contains(&named) && ran.stdout.contains(&pid),
+            "{ran:?}"
+        );
+    }
+    // Whoever listens there would be given the password.
+    for words in [
+        &["url", "sushi"] as &[_],
+        &["show", "sushi"],
+        &["env", "sushi"],
+    ] {
+        let ran = daemon.run(words).await;
+        let warning = format!("warning: 127.0.0.1:{port} is not sushi's now: {named}");
+        assert!(
+            ran.stderr.starts_with(&warning) && ran.code == Some(0),
+            "{ran:?}"
+        );
+    }
+    // On the socket nobody else can.
+    let ran = daemon.run(&["url", "--socket", "sushi"]).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}

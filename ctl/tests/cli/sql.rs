@@ -316,6 +316,58 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
     }
 }
 
+/// What a table holds is its writers', and not its readers'.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_terminal_would_obey_is_shown_in_every_format() {
+    const HOSTILE: &str = "a\u{1b}[2J\u{7}\u{9b}31m\u{202e}\u{2066}\u{feff}z";
+    let is_obeyed = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2066}' | '\u{feff}')
+    };
+    let postgres = Postgres::start();
+    let daemon = postgres.daemon(Access::ReadOnly);
+    let select = format!(
+        "select '{HOSTILE}' as \"{HOSTILE}\", '{{\"{HOSTILE}\": \"{}\"}}'::json as j",
+        // JSON wants C0 escaped, and nothing else.
+        HOSTILE.replace(['\u{1b}', '\u{7}'], "")
+    )
+    .replacen(&format!("{{\"{HOSTILE}"), "{\"k\u{202e}", 1);
+    for format in ["table", "json", "yaml"] {
+        let ran = sql(&daemon, format, &select).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        assert!(!ran.stdout.contains(is_obeyed), "{format}: {ran:?}");
+    }
+    // Programs get it exactly.
+    let json: serde_json::Value =
+        serde_json::from_str(&sql(&daemon, "json", &select).await.stdout).unwrap();
+    assert_eq!(json[0][HOSTILE], HOSTILE);
+    assert_eq!(
+        json[0]["j"]["k\u{202e}"],
+        "a[2J\u{9b}31m\u{202e}\u{2066}\u{feff}z"
+    );
+    let yaml: serde_json::Value =
+        serde_saphyr::from_str(&sql(&daemon, "yaml", &select).await.stdout).unwrap();
+    assert_eq!(yaml, json);
+    let csv = sql(&daemon, "csv", &format!("select '{HOSTILE}' as t")).await;
+    assert_eq!(csv.stdout, format!("t\n{HOSTILE}\n"));
+
+    // What the database says beside its results.
+    for statement in [
+        format!("do $$ begin raise notice '{HOSTILE}' using detail = '{HOSTILE}'; end $$"),
+        format!(
+            "do $$ begin raise '{HOSTILE}' using detail = '{HOSTILE}', hint = '{HOSTILE}'; end $$"
+        ),
+        format!("select \"{HOSTILE}\" from nowhere"),
+        format!("select '{HOSTILE}' bad syntax"),
+    ] {
+        let ran = sql(&daemon, "table", &statement).await;
+        assert!(
+            ran.stderr.contains("a\\x1B[2J") || ran.stderr.contains("a [2J"),
+            "{ran:?}"
+        );
+        assert!(!ran.stderr.contains(is_obeyed), "{ran:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_database_behind_the_socket() {
     let postgres = Postgres::start();

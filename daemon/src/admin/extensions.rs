@@ -60,12 +60,19 @@ pub async fn install(
     dependencies: Dependencies,
     progress: &mpsc::Sender<Result<Progress, Cause>>,
 ) -> Result<(), Cause> {
-    let mut plan = Plan::new(extension);
+    let mut installation = Installation {
+        broker,
+        addon,
+        extension,
+        dependencies,
+        progress,
+        plan: Plan::new(extension),
+    };
     // One grant serves all steps, as long as it is young.
     let mut held = None;
-    while let Some(name) = plan.next().map(str::to_owned) {
-        let tell = async |step| progress.send(Ok(step)).await;
-        if tell(Progress::Started(name.clone())).await.is_err() {
+    while let Some(name) = installation.plan.next().map(str::to_owned) {
+        let started = Progress::Started(name.clone());
+        if progress.send(Ok(started)).await.is_err() {
             info!(
                 addon,
                 extension = name,
@@ -75,48 +82,79 @@ pub async fn install(
         }
         let (tried, grant) = attempt(broker, addon, &name).await?;
         held.replace(grant);
-        let outcome = match tried {
-            Ok(installed) => {
-                plan.installed();
-                // The one it is for learns it by the end of the stream too.
-                let _ = tell(Progress::Installed(named(&name, installed))).await;
-                Ok(())
-            }
-            Err(failure) => match (failure.status(), missing(&failure)) {
-                (Some(409), _) => {
-                    let outcome = plan.exists();
-                    if outcome.is_ok() {
-                        let _ = tell(Progress::Present(name.clone())).await;
-                    }
-                    outcome
-                }
-                (Some(400), missing) if !missing.is_empty() => match dependencies {
-                    Dependencies::Install => plan.needs(&missing),
-                    Dependencies::Report => {
-                        return Err(Cause::Refused(Refusal::ExtensionDependencies {
-                            extension: name,
-                            dependencies: missing,
-                        }));
-                    }
-                },
-                (Some(400), _) => {
-                    return Err(Cause::Refused(Refusal::ExtensionUnsupported {
-                        extension: name,
-                    }));
-                }
-                _ if matches!(failure, Failure::Lost { .. }) => {
-                    let found = settle(broker, addon, &name, failure).await?;
-                    plan.installed();
-                    let _ = tell(Progress::Installed(found)).await;
-                    Ok(())
-                }
-                _ => return Err(failure.addon_cause(addon)),
-            },
-        };
-        outcome.map_err(|stuck| stuck.into_cause(extension, addon))?;
+        installation.take(&name, tried).await?;
     }
     drop(held);
     Ok(())
+}
+
+/// An installation under way.
+struct Installation<'a> {
+    broker: &'a Broker,
+    addon: &'a str,
+    /// What was asked for.
+    extension: &'a str,
+    dependencies: Dependencies,
+    progress: &'a mpsc::Sender<Result<Progress, Cause>>,
+    plan: Plan,
+}
+
+// === impl Installation ===
+
+impl Installation<'_> {
+    /// Goes on by what the provider answered to one step.
+    async fn take(
+        &mut self,
+        name: &str,
+        tried: Result<InstalledExtension, Failure>,
+    ) -> Result<(), Cause> {
+        let failure = match tried {
+            Ok(installed) => return self.installed(named(name, installed)).await,
+            Err(failure) => failure,
+        };
+        match failure.status() {
+            Some(409) => self.exists(name).await,
+            Some(400) => self.refused(name, missing(&failure)),
+            _ if matches!(failure, Failure::Lost { .. }) => {
+                let found = settle(self.broker, self.addon, name, failure).await?;
+                self.installed(found).await
+            }
+            _ => Err(failure.addon_cause(self.addon)),
+        }
+    }
+
+    async fn installed(&mut self, extension: Extension) -> Result<(), Cause> {
+        self.plan.installed();
+        self.tell(Progress::Installed(extension)).await;
+        Ok(())
+    }
+
+    async fn exists(&mut self, name: &str) -> Result<(), Cause> {
+        let outcome = self.plan.exists();
+        outcome.map_err(|stuck| stuck.into_cause(self.extension, self.addon))?;
+        self.tell(Progress::Present(name.to_owned())).await;
+        Ok(())
+    }
+
+    fn refused(&mut self, name: &str, missing: Vec<String>) -> Result<(), Cause> {
+        let extension = name.to_owned();
+        if missing.is_empty() {
+            return Err(Cause::Refused(Refusal::ExtensionUnsupported { extension }));
+        }
+        if self.dependencies == Dependencies::Report {
+            return Err(Cause::Refused(Refusal::ExtensionDependencies {
+                extension,
+                dependencies: missing,
+            }));
+        }
+        let outcome = self.plan.needs(&missing);
+        outcome.map_err(|stuck| stuck.into_cause(self.extension, self.addon))
+    }
+
+    /// The one it is for learns the end by that of the stream too.
+    async fn tell(&self, step: Progress) {
+        let _ = self.progress.send(Ok(step)).await;
+    }
 }
 
 /// Removes an extension.

@@ -135,6 +135,84 @@ fn ctrl_c_cancels_the_query_and_not_psql() {
     machine.leave();
 }
 
+/// What a user has in the environment and at home for another database.
+const FOR_ANOTHER_DATABASE: [(&str, &str); 21] = [
+    ("PGHOST", "192.0.2.1"),
+    ("PGHOSTADDR", "192.0.2.1"),
+    ("PGPORT", "1"),
+    ("PGPASSFILE", "/nowhere"),
+    ("PGSERVICE", "elsewhere"),
+    ("PGSERVICEFILE", "/nowhere"),
+    ("PGTARGETSESSIONATTRS", "read-write"),
+    ("PGOPTIONS", "-c role=another"),
+    ("PGMINPROTOCOLVERSION", "3.2"),
+    ("PGREQUIREAUTH", "md5"),
+    ("PGREQUIREPEER", "another"),
+    ("PGCHANNELBINDING", "require"),
+    ("PGGSSENCMODE", "require"),
+    ("PGSSLMODE", "verify-full"),
+    ("PGSSLNEGOTIATION", "direct"),
+    ("PGSSLCERT", "/nowhere"),
+    ("PGSSLKEY", "/nowhere"),
+    ("PGSSLROOTCERT", "/nowhere"),
+    ("PGSSLCRL", "/nowhere"),
+    ("PGSSLMAXPROTOCOLVERSION", "TLSv1.1"),
+    ("PGAPPNAME", "mine"),
+];
+
+#[test]
+fn settings_for_another_database_lead_nobody_astray() {
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let ctl = machine.binary("borealisctl");
+    let connects = |environment: &[(&str, &str)]| {
+        for words in [
+            &["psql", "sushi", "--", "-XAtc", "show is_superuser"] as &[_],
+            &[
+                "run",
+                "sushi",
+                "-u",
+                "--",
+                "psql",
+                "-XAtc",
+                "show is_superuser",
+            ],
+        ] {
+            let mut run = machine.run(&ctl).args(words);
+            for (name, value) in environment {
+                run = run.env(name, value);
+            }
+            let ran = run.outcome();
+            assert_eq!(
+                (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+                (Some(0), "off\n", ""),
+                "{environment:?} {words:?}"
+            );
+        }
+    };
+    connects(&[]);
+    for variable in FOR_ANOTHER_DATABASE {
+        connects(&[variable]);
+    }
+    connects(&FOR_ANOTHER_DATABASE);
+    // What is the user's taste, or patience, stays.
+    let own = machine
+        .run(&ctl)
+        .args(&["psql", "sushi", "--", "-XAtc", "show application_name"])
+        .env("PGAPPNAME", "mine");
+    assert_eq!(own.outcome().expect_success(), "mine");
+    // A certificate authority at home is believed by default, and knows no session.
+    std::fs::create_dir(machine.path(".postgresql")).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertificateParams::new(["another".to_owned()]).unwrap();
+    let authority = authority.self_signed(&key).unwrap().pem();
+    for certificate in [authority.as_str(), "no certificate\n"] {
+        std::fs::write(machine.path(".postgresql/root.crt"), certificate).unwrap();
+        connects(&[]);
+    }
+    machine.leave();
+}
+
 #[test]
 fn the_users_own_settings_window_and_history_are_used() {
     let machine = TestMachine::new();

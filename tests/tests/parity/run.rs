@@ -71,7 +71,14 @@ fn a_query_ends_with_its_command() {
     let machine = TestMachine::new();
     let url = machine.open(&["sushi"]);
     let count = "select count(*) from pg_stat_activity where query like 'select pg_sleep(601)%'";
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    let ends = [
+        (Signal::INT, 130),
+        (Signal::TERM, 143),
+        // The terminal was closed.
+        (Signal::HUP, 129),
+        (Signal::QUIT, 131),
+    ];
+    for (signal, code) in ends {
         let slow = ["run", "sushi", "-u", "-d", "select pg_sleep(601)"];
         let mut child = machine
             .run(machine.binary("borealisctl"))
@@ -82,6 +89,49 @@ fn a_query_ends_with_its_command() {
         assert_eq!(child.wait().unwrap().code(), Some(code));
         while machine.query(&url, count) != "0" {}
     }
+    machine.leave();
+}
+
+/// What pg_dump writes as text has psql's own commands in it.
+#[test]
+fn a_plain_dump_is_executed_by_psql_and_all_or_nothing() {
+    let machine = TestMachine::new();
+    let run = |words: &[&str]| machine.ctl(&[&["run", "sushi", "-u"], words].concat());
+    run(&[
+        "-w",
+        "-d",
+        "create table dumped (n int, t text); insert into dumped values (1, E'\\\\x'), (2, null)",
+    ])
+    .expect_success();
+    let dump = ["--", "pg_dump", "--no-owner", "--no-acl", "-t", "dumped"];
+    let dump = run(&dump).expect_success();
+    assert!(dump.contains("\n\\.\n"), "{dump}");
+    let file = machine.path("dump.sql");
+    fs::write(&file, format!("\\set nothing 1\n{dump}\n")).unwrap();
+    let file = file.to_str().unwrap();
+
+    // It is there already: nothing of the dump comes in, and the exit code is psql's.
+    let again = run(&["-w", "-i", file]);
+    again.expect_failure(3, &["psql executes it", "already exists"]);
+    run(&["-w", "-d", "drop table dumped"]).expect_success();
+    let restored = run(&["-w", "-i", file]);
+    assert_eq!(
+        (restored.code, restored.stdout.contains("ERROR")),
+        (Some(0), false),
+        "{restored:?}"
+    );
+    let rows = run(&["-f", "csv", "-d", "select n, t from dumped order by n"]);
+    assert_eq!(rows.expect_success(), "n,t\n1,\\x\n2,");
+
+    // On standard input as well.
+    run(&["-w", "-d", "drop table dumped"]).expect_success();
+    let input = machine
+        .run(machine.binary("borealisctl"))
+        .args(&["run", "sushi", "-u", "-w", "-i", "-"])
+        .input(fs::read(file).unwrap());
+    input.outcome().expect_success();
+    let count = ["-f", "csv", "-d", "select count(*) from dumped"];
+    assert_eq!(run(&count).expect_success(), "count\n2");
     machine.leave();
 }
 

@@ -38,6 +38,6 @@ pub(super) fn session_expired() -> Words {
 pub(super) fn daemon_stopping() -> Words {
     Words::new(
         "borealisd is stopping",
-        "start it again with `systemctl --user start borealisd`",
+        "if it is not being restarted, start it again the way it was started: `borealisctl status` tells",
     )
 }
