@@ -235,7 +235,11 @@ fn the_config_is_found_and_changed_only_to_what_the_daemon_takes() {
     let wrong = edit("sh -c 'echo max_connection = 5 >>\"$1\"' sh");
     wrong.expect_failure(
         1,
-        &[&shown, "line 2", "max_connections", "nothing was changed"],
+        &[
+            &format!("{shown}:2:1"),
+            "max_connections",
+            "nothing was changed",
+        ],
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
     edit("true").expect_success();
