@@ -38,7 +38,9 @@ use crate::{
     service_manager::{activation::Inherited, notify},
     session::Environment,
     state::{self, ClientFiles, OpenError, State},
-    supervisor, watchdog,
+    supervisor,
+    tunnels::Pools,
+    watchdog,
 };
 
 /// What the removal of grants gets at the end.
@@ -401,9 +403,9 @@ fn environment(
     let tls = state.tls.clone();
     Environment {
         broker: Arc::clone(broker),
+        pools: Pools::new(Arc::clone(broker), live.keepalive()),
         journal: journal.clone(),
         limits: live.limits(),
-        keepalive: live.keepalive(),
         network: network::watch(),
         upstream_tls,
         local_tls: Arc::new(move || {

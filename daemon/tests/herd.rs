@@ -109,7 +109,7 @@ fn simulate(clients: Clients, away: Away) -> Herd {
             events.push(Event::Tick);
             for event in events {
                 let jitter = random.random_range(0.0..1.0);
-                if let Some(Action::Attempt(_)) = daemon.life.handle(event, at(now), jitter) {
+                if let Some(Action::Attempt) = daemon.life.handle(event, at(now), jitter) {
                     attempts[usize::try_from(now / 1000).unwrap()] += 1;
                     let takes = match away {
                         Away::Silent if now < OUTAGE => 15_000,

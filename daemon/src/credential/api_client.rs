@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     grants::{Grant, Grants},
+    throttle::Throttle,
     token::cache::{TokenCache, same},
     token::{Token, TokenSources},
 };
@@ -19,6 +20,7 @@ pub(super) struct ApiClient {
     pub(super) provider: Arc<Provider>,
     pub(super) tokens: Arc<TokenCache>,
     grants: Grants,
+    throttle: Throttle,
 }
 
 // === impl ApiClient ===
@@ -33,6 +35,7 @@ impl ApiClient {
         Self {
             grants: Grants::new(Arc::clone(&provider), tracker, young),
             tokens: TokenCache::new(sources),
+            throttle: Throttle::default(),
             provider,
         }
     }
@@ -48,7 +51,7 @@ impl ApiClient {
         F: Future<Output = Result<T, Cause>>,
     {
         let token = self.tokens.current().await?;
-        let refused = match call(Arc::clone(&token)).await {
+        let refused = match self.throttled(call(Arc::clone(&token))).await {
             Err(cause @ Cause::TokenRefused { .. }) => cause,
             outcome => return outcome,
         };
@@ -58,7 +61,7 @@ impl ApiClient {
             self.tokens.refused(&fresh);
             return Err(refused);
         }
-        let outcome = call(Arc::clone(&fresh)).await;
+        let outcome = self.throttled(call(Arc::clone(&fresh))).await;
         if matches!(outcome, Err(Cause::TokenRefused { .. })) {
             self.tokens.refused(&fresh);
         }
@@ -85,6 +88,17 @@ impl ApiClient {
             outcome => outcome,
         };
         outcome.map_err(classify)
+    }
+
+    /// Runs an operation in its turn.
+    async fn throttled<T>(
+        &self,
+        operation: impl Future<Output = Result<T, Cause>>,
+    ) -> Result<T, Cause> {
+        let _place = self.throttle.place().await;
+        let outcome = operation.await;
+        self.throttle.learn(&outcome);
+        outcome
     }
 
     pub(super) async fn grant(&self) -> Result<Grant, Cause> {

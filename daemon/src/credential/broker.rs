@@ -7,27 +7,31 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     api_client::ApiClient,
     app_user,
     grants::{Grant, YOUNG},
-    leases::{Leases, Renewals, RotationInterval},
+    leases::{DueCheck, Leases, Renewals, RotationInterval, Wanted},
     lookup,
     rotation_conflict::{self, RotationConflict},
     single_flight::locked,
+    standing::{Refusal, Standing},
+    targets::Targets,
     token::{LookupResult, Token, TokenSources},
 };
 use crate::{
     model::{
-        Access, Cause, DatabaseCredential, Generation, Lease, Resolved, SshCredential, Target,
+        Access, Cause, Class, DatabaseCredential, Generation, Lease, Resolved, SshCredential,
+        Target,
     },
-    platform::clock::Clock,
+    platform::clock::{BootInstant, Clock},
     provider::{Failure, Provider, Waiting, wire::Account},
 };
 
@@ -66,17 +70,15 @@ pub struct BrokerSettings {
     pub rotation: RotationInterval,
 }
 
-/// Owns the leases, the grants and the token. Has no timers of its own: sessions ask for a
-/// newer lease when theirs is due or refused. Nothing of it is ever on disk.
+/// Owns the leases, the grants and the token, and renewal: each lease has one timer, whoever is
+/// refused says so with the generation, and a provider whose fresh credentials are refused is
+/// asked ever more rarely. Nothing of it is ever on disk.
 pub struct Broker {
     client: Arc<ApiClient>,
     ssh: Leases<String, SshCredential>,
     database: Leases<DatabaseKey, DatabaseCredential>,
     conflicts: Mutex<HashMap<DatabaseKey, RotationConflict>>,
-    /// What targets were when they were last looked up.
-    resolved: Mutex<HashMap<Target, Resolved>>,
-    /// The latest of each kind that a database has let in.
-    taken: Mutex<HashMap<DatabaseKey, Generation>>,
+    targets: Arc<Targets>,
     rotation: Mutex<RotationInterval>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -98,8 +100,7 @@ impl Broker {
             ssh: Leases::new(tracker.clone()),
             database: Leases::new(tracker.clone()),
             conflicts: Mutex::default(),
-            resolved: Mutex::default(),
-            taken: Mutex::default(),
+            targets: Arc::default(),
             rotation: Mutex::new(settings.rotation),
             tracker,
             stop: CancellationToken::new(),
@@ -112,18 +113,73 @@ impl Broker {
     /// That nothing or too much fits, that the user isn't logged in, or that the Heroku API
     /// doesn't say.
     pub async fn resolve(&self, target: &Target) -> Result<Resolved, Cause> {
-        let resolved = self
-            .client
-            .with_token(async |token| lookup::resolve(&self.client.provider, &token, target).await)
-            .await?;
-        locked(&self.resolved).insert(target.clone(), resolved.clone());
+        let known = self.targets.last(target);
+        let look_up = async |token: Arc<Token>| {
+            lookup::resolve(&self.client.provider, &token, target, known.as_ref()).await
+        };
+        let resolved = self.client.with_token(look_up).await?;
+        self.targets.learn(target, &resolved);
         Ok(resolved)
+    }
+
+    /// Where `target` leads now that led to `known`, as far as the Heroku API can be asked:
+    /// `known` itself, where it can't, or where there were too many look-ups lately. Who asks
+    /// for the same meanwhile shares the look-up, and it goes on when the future is dropped.
+    ///
+    /// # Errors
+    /// That it leads nowhere, or no longer to one place.
+    pub async fn look_again(&self, target: &Target, known: &Resolved) -> Result<Resolved, Cause> {
+        if !self.targets.may_look() {
+            return Ok(known.clone());
+        }
+        self.look_again_for_user(target, known).await
+    }
+
+    /// The same, however often: the user asks.
+    ///
+    /// # Errors
+    /// As [`Broker::look_again`].
+    pub async fn look_again_for_user(
+        &self,
+        target: &Target,
+        known: &Resolved,
+    ) -> Result<Resolved, Cause> {
+        let look_up = || {
+            let (client, targets) = (Arc::clone(&self.client), Arc::clone(&self.targets));
+            let (target, known) = (target.clone(), known.clone());
+            until_stopped(self.stop.clone(), async move {
+                let ask = async |token: Arc<Token>| {
+                    lookup::look_again(&client.provider, &token, &target, &known).await
+                };
+                let resolved = client.with_token(ask).await?;
+                targets.learn(&target, &resolved);
+                Ok(resolved)
+            })
+        };
+        match self.targets.join(target, &self.tracker, look_up).await {
+            Err(cause) if cause.kind().class == Class::NotFound => Err(cause),
+            Err(cause) => {
+                debug!(%target, %cause, "it isn't known whether the target leads elsewhere now");
+                Ok(known.clone())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Takes note of what `target` led to under the daemon before.
+    pub fn remember(&self, target: &Target, resolved: &Resolved) {
+        self.targets.remember(target, resolved);
+    }
+
+    /// When `target` was last looked up.
+    pub fn looked_up_at(&self, target: &Target) -> Option<BootInstant> {
+        self.targets.looked_up_at(target)
     }
 
     /// What `target` was when this daemon last looked it up: good for getting ready, and no
     /// more, since it may be something else by now.
     pub fn last_resolved(&self, target: &Target) -> Option<Resolved> {
-        locked(&self.resolved).get(target).cloned()
+        self.targets.last(target)
     }
 
     /// A grant that the calls of the next moments share, so that none of them waits for one.
@@ -135,31 +191,73 @@ impl Broker {
     }
 
     /// A lease of the personal SSH user that is newer than `after`; with `None` whatever is
-    /// held. Renewals are shared by all who ask, and go on when the future is dropped. A
-    /// failure is the answer of all who wait and is forgotten with it.
+    /// held and was not refused. Renewals are shared by all who ask, and go on when the future
+    /// is dropped. A failure is the answer of all who wait and is forgotten with it.
     ///
     /// # Errors
-    /// Why the provider issues none.
+    /// Why the provider issues none; at once, where the bastion refuses each that it issues.
     pub async fn ssh(&self, addon: &str, after: Option<Generation>) -> Result<SshLease, Cause> {
-        let renew = || {
-            let (client, addon) = (Arc::clone(&self.client), addon.to_owned());
-            until_stopped(self.stop.clone(), async move {
-                issue_ssh(&client, &addon).await
-            })
-        };
-        self.ssh
-            .get(&addon.to_owned(), after, self.rotation(), renew)
+        self.ssh_lease(addon, after.map_or(Wanted::Any, Wanted::After))
             .await
     }
 
     /// A lease of a database user that is newer than `after`, as [`Broker::ssh`].
     ///
     /// # Errors
-    /// Why the provider issues none.
+    /// Why the provider issues none; at once, where the database refuses each that it issues.
     pub async fn database(
         &self,
         key: &DatabaseKey,
         after: Option<Generation>,
+    ) -> Result<DatabaseLease, Cause> {
+        self.database_lease(key, after.map_or(Wanted::Any, Wanted::After))
+            .await
+    }
+
+    /// A lease of a database user that was not refused, for a user who waits: also where those
+    /// before were refused one after the other.
+    ///
+    /// # Errors
+    /// Why the provider issues none.
+    pub async fn database_for_user(&self, key: &DatabaseKey) -> Result<DatabaseLease, Cause> {
+        self.database_lease(key, Wanted::Insisted).await
+    }
+
+    /// Both leases of a session, issued since the user `asked` for new ones: whoever asks at
+    /// the same time shares them.
+    ///
+    /// # Errors
+    /// Why the provider issues none.
+    pub async fn rotate(
+        &self,
+        addon: &str,
+        key: &DatabaseKey,
+        asked: BootInstant,
+    ) -> Result<(SshLease, DatabaseLease), Cause> {
+        let wanted = Wanted::Since(asked);
+        tokio::try_join!(
+            self.ssh_lease(addon, wanted),
+            self.database_lease(key, wanted)
+        )
+    }
+
+    async fn ssh_lease(&self, addon: &str, wanted: Wanted) -> Result<SshLease, Cause> {
+        let renew = || {
+            let (client, addon) = (Arc::clone(&self.client), addon.to_owned());
+            until_stopped(self.stop.clone(), async move {
+                issue_ssh(&client, &addon).await
+            })
+        };
+        let rotation = self.rotation().beside();
+        self.ssh
+            .get(&addon.to_owned(), wanted, rotation, renew)
+            .await
+    }
+
+    async fn database_lease(
+        &self,
+        key: &DatabaseKey,
+        wanted: Wanted,
     ) -> Result<DatabaseLease, Cause> {
         let rotation = match key {
             DatabaseKey::Personal { .. } => self.rotation(),
@@ -168,7 +266,10 @@ impl Broker {
         };
         let renew = || {
             let (client, key) = (Arc::clone(&self.client), key.clone());
-            let turn = after.map_or(Duration::ZERO, |after| self.conflict_delay(&key, after));
+            let turn = match wanted {
+                Wanted::After(after) => self.conflict_delay(&key, after),
+                Wanted::Any | Wanted::Insisted | Wanted::Since(_) => Duration::ZERO,
+            };
             until_stopped(self.stop.clone(), async move {
                 // Even a sleep of nothing takes long enough to miss the grant of the key that is
                 // asked for beside it.
@@ -178,16 +279,39 @@ impl Broker {
                 issue_database(&client, &key).await
             })
         };
-        self.database.get(key, after, rotation, renew).await
+        self.database.get(key, wanted, rotation, renew).await
     }
 
-    /// Takes note that the database refused a lease, before its successor is asked for. More
-    /// than one refusal of a generation counts once.
-    pub fn database_refused(&self, key: &DatabaseKey, generation: Generation) {
-        // The app's password is changed by nobody's renewal.
-        let DatabaseKey::Personal { addon, .. } = key else {
-            return;
+    /// Takes note that the database refused a lease, before its successor is asked for; answers
+    /// what that comes to: `cause`, or that fresh credentials are refused one after the other.
+    /// More than one refusal of a generation counts once.
+    pub fn database_refused(
+        &self,
+        key: &DatabaseKey,
+        generation: Generation,
+        cause: &Cause,
+    ) -> Cause {
+        let trouble = match cause {
+            Cause::DatabaseRefusedLogin { sqlstate, message } => Cause::FreshCredentialsRefused {
+                sqlstate: sqlstate.clone(),
+                message: message.clone(),
+            },
+            other => other.clone(),
         };
+        let refusal = self.database.refused(key, generation, &trouble);
+        // The app's password is changed by nobody's renewal.
+        if let (Refusal::TakenAway, DatabaseKey::Personal { addon, .. }) = (refusal, key) {
+            self.note_conflict(key, addon, generation);
+        }
+        let is_broken = |standing: &Standing| standing.is_broken();
+        if self.database.with_standing(key, is_broken) {
+            trouble
+        } else {
+            cause.clone()
+        }
+    }
+
+    fn note_conflict(&self, key: &DatabaseKey, addon: &str, generation: Generation) {
         let begins = locked(&self.conflicts)
             .entry(key.clone())
             .or_default()
@@ -202,12 +326,105 @@ impl Broker {
 
     /// Takes note that the database let a lease in.
     pub fn database_took(&self, key: &DatabaseKey, generation: Generation) {
-        locked(&self.taken).insert(key.clone(), generation);
+        self.database.accepted(key, generation);
     }
 
     /// Whether a database has let this very lease in before.
     pub fn is_proven(&self, key: &DatabaseKey, generation: Generation) -> bool {
-        locked(&self.taken).get(key) == Some(&generation)
+        self.database
+            .with_standing(key, |standing| standing.is_accepted(generation))
+    }
+
+    /// The database lease that is held, where somebody has taken it away: the database let it in
+    /// once, and refuses it now. It is renewed when a client or the user asks for it, and by
+    /// nothing else.
+    pub fn taken_away(&self, key: &DatabaseKey) -> Option<DatabaseLease> {
+        let held = self.current_database(key)?;
+        let is_taken_away = self.database.with_standing(key, |standing| {
+            standing.is_refused(held.generation) && standing.is_accepted(held.generation)
+        });
+        is_taken_away.then_some(held)
+    }
+
+    /// Why nobody is let in with the credentials that the provider issues, now and whenever
+    /// that changes.
+    pub fn watch_trouble(&self, key: &DatabaseKey) -> watch::Receiver<Option<Cause>> {
+        self.database.watch_trouble(key)
+    }
+
+    /// Why the provider isn't asked for another database user for now.
+    pub fn held_back(&self, key: &DatabaseKey) -> Option<Cause> {
+        self.database.held_back(key)
+    }
+
+    /// Takes note that the bastion refused a key: nobody knocks with it again.
+    pub fn ssh_refused(&self, addon: &str, generation: Generation, cause: &Cause) {
+        self.ssh.refused(&addon.to_owned(), generation, cause);
+    }
+
+    /// Takes note that the bastion let a key in.
+    pub fn ssh_took(&self, addon: &str, generation: Generation) {
+        self.ssh.accepted(&addon.to_owned(), generation);
+    }
+
+    /// The generation of a database lease that its timer says is due, now and whenever that
+    /// changes.
+    pub fn watch_due_database(&self, key: &DatabaseKey) -> watch::Receiver<Option<Generation>> {
+        self.database.watch_due(key)
+    }
+
+    /// The same for an SSH lease.
+    pub fn watch_due_ssh(&self, addon: &str) -> watch::Receiver<Option<Generation>> {
+        self.ssh.watch_due(&addon.to_owned())
+    }
+
+    /// The right to check what is due, for one of those who could.
+    pub fn begin_check_database(&self, key: &DatabaseKey) -> Option<DueCheck> {
+        self.database.begin_check(key)
+    }
+
+    /// The same for an SSH lease.
+    pub fn begin_check_ssh(&self, addon: &str) -> Option<DueCheck> {
+        self.ssh.begin_check(&addon.to_owned())
+    }
+
+    /// Renews a database lease that is due and was found to work, and beside it the SSH lease
+    /// of the add-on, where that will be due soon: with one grant.
+    ///
+    /// # Errors
+    /// Why the provider issues none; it is due again later.
+    pub async fn renew_due_database(
+        &self,
+        key: &DatabaseKey,
+        addon: &str,
+        due: DueCheck,
+    ) -> Result<DatabaseLease, Cause> {
+        let ssh = async {
+            let held = self.current_ssh(addon)?;
+            let near = |at| self.rotation().is_near(at, Timestamp::now());
+            if !held.rotates_at.is_some_and(near) {
+                return None;
+            }
+            // Its own timer tries again.
+            self.ssh(addon, Some(held.generation)).await.ok()
+        };
+        let (lease, _) = tokio::join!(self.database(key, Some(due.generation)), ssh);
+        if lease.is_ok() {
+            due.settle();
+        }
+        lease
+    }
+
+    /// Renews an SSH lease that is due and was found to work.
+    ///
+    /// # Errors
+    /// Why the provider issues none; it is due again later.
+    pub async fn renew_due_ssh(&self, addon: &str, due: DueCheck) -> Result<SshLease, Cause> {
+        let lease = self.ssh(addon, Some(due.generation)).await;
+        if lease.is_ok() {
+            due.settle();
+        }
+        lease
     }
 
     /// What another machine of the user seems to fight over with this one: a
@@ -340,7 +557,7 @@ impl Broker {
     pub async fn reload(&self, settings: BrokerSettings) -> Result<(), Cause> {
         let before = std::mem::replace(&mut *locked(&self.rotation), settings.rotation);
         if before != settings.rotation {
-            self.ssh.reschedule(settings.rotation, |_| true);
+            self.ssh.reschedule(settings.rotation.beside(), |_| true);
             self.database.reschedule(settings.rotation, |key| {
                 matches!(key, DatabaseKey::Personal { .. })
             });

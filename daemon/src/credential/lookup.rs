@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// Asks the Heroku API what `target` is.
+/// Asks the Heroku API what `target` is. What it was when it was last looked up is `known`: a
+/// session's name is made of it, and stays where the API doesn't say.
 ///
 /// # Errors
 /// That there is no such thing, that several fit, or what the API answers otherwise.
@@ -20,11 +21,13 @@ pub(super) async fn resolve(
     provider: &Provider,
     token: &Token,
     target: &Target,
+    known: Option<&Resolved>,
 ) -> Result<Resolved, Cause> {
     let lookup = Lookup {
         heroku: provider.heroku(&token.value, Waiting::Somebody),
         source: &token.source,
         service: provider.endpoints().service(),
+        known,
     };
     match target {
         Target::App(app) => lookup.app(app).await,
@@ -34,10 +37,41 @@ pub(super) async fn resolve(
     }
 }
 
+/// Asks the Heroku API whether `target` still leads where it did, by one call where it does;
+/// answers where it leads now. An app that has got a second add-on leads to the first one still.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) async fn look_again(
+    provider: &Provider,
+    token: &Token,
+    target: &Target,
+    known: &Resolved,
+) -> Result<Resolved, Cause> {
+    let lookup = Lookup {
+        heroku: provider.heroku(&token.value, Waiting::Somebody),
+        source: &token.source,
+        service: provider.endpoints().service(),
+        known: Some(known),
+    };
+    let stays = match target {
+        Target::App(app) => lookup.app_still_has(app, known).await,
+        Target::AppAddon { app, addon } => lookup.still_leads(addon, Some(app), known).await,
+        Target::Addon(addon) => lookup.still_leads(addon, None, known).await,
+        Target::Word(word) if *word == known.app => lookup.app_still_has(word, known).await,
+        Target::Word(word) => lookup.still_leads(word, None, known).await,
+    };
+    if stays? {
+        return Ok(known.clone());
+    }
+    resolve(provider, token, target, Some(known)).await
+}
+
 struct Lookup<'a> {
     heroku: Heroku<'a>,
     source: &'a str,
     service: &'a str,
+    known: Option<&'a Resolved>,
 }
 
 // === impl Lookup ===
@@ -126,7 +160,12 @@ impl Lookup<'_> {
         if whole.addon_service.name != self.service {
             return Err(Cause::OtherService { addon: whole.name });
         }
-        let ambiguous = early? || late?;
+        let known = self.known.filter(|known| known.addon_id == whole.id);
+        let ambiguous = match (early, late, known) {
+            (Ok(early), Ok(late), _) => early || late,
+            (_, _, Some(known)) => known.ambiguous_in_app,
+            (Err(cause), ..) | (_, Err(cause), _) => return Err(cause),
+        };
         Ok(resolved(&whole, attachment, ambiguous))
     }
 
@@ -137,6 +176,39 @@ impl Lookup<'_> {
         match self.heroku.app_addons(app).await {
             Ok(addons) => Ok(self.ours(addons).len() > 1),
             Err(failure) => Err(self.about_app(failure, app)),
+        }
+    }
+
+    async fn app_still_has(&self, app: &str, known: &Resolved) -> Result<bool, Cause> {
+        match self.heroku.app_addons(app).await {
+            Ok(addons) => {
+                let mut ours = self.ours(addons).into_iter();
+                Ok(ours.any(|addon| addon.id == known.addon_id && addon.name == known.addon))
+            }
+            // The whole look-up says what is wrong.
+            Err(failure) if failure.status() == Some(404) => Ok(false),
+            Err(failure) => Err(failure.heroku_cause(self.source)),
+        }
+    }
+
+    async fn still_leads(
+        &self,
+        addon: &str,
+        app: Option<&str>,
+        known: &Resolved,
+    ) -> Result<bool, Cause> {
+        let is_known = |attachment: &Attachment| {
+            let addon = &attachment.addon;
+            addon.id == known.addon_id
+                && addon.name == known.addon
+                && attachment.app.name == known.app
+                && attachment.name == known.attachment
+        };
+        match self.heroku.resolve_attachments(addon, app).await {
+            Ok(found) if app.is_none() => Ok(found.iter().any(is_known)),
+            Ok(found) => Ok(pick(found, app).as_ref().is_some_and(is_known)),
+            Err(failure) if failure.status() == Some(404) => Ok(false),
+            Err(failure) => Err(failure.heroku_cause(self.source)),
         }
     }
 

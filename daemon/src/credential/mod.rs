@@ -12,12 +12,15 @@ mod lookup;
 mod rotation_conflict;
 mod sign_in;
 mod single_flight;
+mod standing;
+mod targets;
+mod throttle;
 mod token;
 
 pub use self::{
     broker::{Broker, BrokerSettings, DatabaseKey, DatabaseLease, SshLease},
     grants::Grant,
-    leases::{Renewals, RotationInterval},
+    leases::{DueCheck, Renewals, RotationInterval},
     sign_in::{KeepIn, KeptWhere, LoggedIn, LoggedOut, SignIn, WhoAmI},
     token::{LookupResult, Token, TokenSource, TokenSources},
 };

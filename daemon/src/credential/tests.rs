@@ -13,13 +13,14 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use self::world::{ADDON, DATABASE, ENOUGH, MAKE, REMOVE, Step, World};
+use self::world::{ADDON, DATABASE, ENOUGH, MAKE, REMOVE, SSH, Step, World};
 use super::{
     Broker, BrokerSettings, DatabaseKey, RotationInterval, Token, TokenSource, TokenSources,
     grants::Grants,
 };
 use crate::{
     model::{Access, Cause, Generation, Resolved, Target},
+    platform::clock::Clock,
     provider::testing::{Reply, limits},
 };
 
@@ -629,4 +630,212 @@ fn what_is_asked_for_can_cross_threads() {
             |failure| failure.addon_cause(ADDON),
         )
     });
+}
+
+fn refused() -> Cause {
+    Cause::DatabaseRefusedLogin {
+        sqlstate: "28000".into(),
+        message: "pg_hba.conf rejects connection".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_lets_nobody_in_does_not_empty_the_quota() {
+    let world = World::new().await;
+    let (broker, key) = (&world.broker, read_only());
+    let mut trouble = broker.watch_trouble(&key);
+    let mut after = None;
+    // Clients that ask on and on, one after the other.
+    let mut told = Vec::new();
+    for _ in 0..50 {
+        match broker.database(&key, after).await {
+            Ok(lease) => {
+                after = Some(lease.generation);
+                told.push(broker.database_refused(&key, lease.generation, &refused()));
+            }
+            Err(cause) => told.push(cause),
+        }
+    }
+    assert_eq!(world.server.asked(DATABASE), 3);
+    let fresh = |cause: &Cause| matches!(cause, Cause::FreshCredentialsRefused { .. });
+    assert!(!told[..2].iter().any(fresh), "{told:?}");
+    assert!(told[2..].iter().all(fresh), "{told:?}");
+    assert!(trouble.borrow_and_update().as_ref().is_some_and(fresh));
+    assert!(broker.held_back(&key).is_some());
+    assert!(broker.contested().is_empty(), "it is no other machine");
+    // What the user asks for is tried all the same, and ends the trouble where it helps.
+    let (_, lease) = broker.rotate(ADDON, &key, Clock::now()).await.unwrap();
+    broker.database_took(&key, lease.generation);
+    assert!(trouble.borrow_and_update().is_none());
+    assert_eq!(broker.held_back(&key), None);
+    world.read_only(Some(lease.generation.0)).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn another_machine_is_blamed_only_for_what_was_let_in_before() {
+    let world = World::new().await;
+    let (broker, key) = (&world.broker, read_only());
+    let mut after = None;
+    for _ in 0..10 {
+        let lease = broker.database(&key, after).await.unwrap();
+        broker.database_took(&key, lease.generation);
+        broker.database_refused(&key, lease.generation, &refused());
+        assert!(broker.taken_away(&key).is_some());
+        after = Some(lease.generation);
+    }
+    assert_eq!(world.server.asked(DATABASE), 10);
+    assert_eq!(broker.contested().len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn twenty_five_sessions_share_the_renewal_of_a_key_and_none_knocks_with_the_old_one() {
+    let world = World::new().await;
+    let broker = &world.broker;
+    let first = broker.ssh(ADDON, None).await.unwrap();
+    let bastion = first.credential.bastion.clone();
+    let refused = Cause::BastionRefusedKey { bastion };
+    let keys = || world.server.asked(SSH);
+    // One after the other, as sessions find out.
+    for _ in 0..25 {
+        broker.ssh_refused(ADDON, first.generation, &refused);
+        let next = broker.ssh(ADDON, None).await.unwrap();
+        assert_eq!(next.generation, Generation(2));
+    }
+    assert_eq!(keys(), 2);
+    broker.ssh_took(ADDON, Generation(2));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn one_command_rotates_a_lease_once_for_all_its_sessions() {
+    let world = World::new().await;
+    let (broker, key) = (&world.broker, read_only());
+    tokio::try_join!(broker.ssh(ADDON, None), broker.database(&key, None)).unwrap();
+    let asked = Clock::now();
+    for _ in 0..25 {
+        let (ssh, database) = broker.rotate(ADDON, &key, asked).await.unwrap();
+        assert_eq!(ssh.generation, Generation(2));
+        assert_eq!(database.generation, Generation(2));
+    }
+    assert_eq!(
+        (world.server.asked(SSH), world.server.asked(DATABASE)),
+        (2, 2)
+    );
+    let (_, next) = broker.rotate(ADDON, &key, Clock::now()).await.unwrap();
+    assert_eq!(next.generation, Generation(3));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_due_is_checked_by_one_and_renewed_with_one_grant() {
+    let world = World::new().await;
+    let (broker, key) = (&world.broker, read_only());
+    tokio::try_join!(broker.ssh(ADDON, None), broker.database(&key, None)).unwrap();
+    let mut due: Vec<_> = (0..25).map(|_| broker.watch_due_database(&key)).collect();
+    world.rotate_every(Duration::from_millis(1)).await;
+    due[0]
+        .wait_for(|due| *due == Some(Generation(1)))
+        .await
+        .unwrap();
+    let checks: Vec<_> = (0..25)
+        .filter_map(|_| broker.begin_check_database(&key))
+        .collect();
+    let [check] = checks.try_into().unwrap();
+    assert!(due.iter().all(|due| due.borrow().is_none()));
+    // The next one is due in an hour.
+    world.rotate_every(Duration::ZERO).await;
+    let made = world.server.asked(MAKE);
+    let lease = broker.renew_due_database(&key, ADDON, check).await.unwrap();
+    assert_eq!(lease.generation, Generation(2));
+    assert!(world.server.asked(MAKE) <= made + 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_somebody_has_taken_away_is_due_no_more() {
+    let world = World::new().await;
+    let (broker, key) = (&world.broker, read_only());
+    let lease = broker.database(&key, None).await.unwrap();
+    broker.database_took(&key, lease.generation);
+    let mut due = broker.watch_due_database(&key);
+    world.rotate_every(Duration::from_millis(1)).await;
+    due.wait_for(Option::is_some).await.unwrap();
+    let check = broker.begin_check_database(&key).unwrap();
+    broker.database_refused(&key, check.generation, &refused());
+    check.settle();
+    assert_eq!(
+        broker.taken_away(&key).unwrap().generation,
+        lease.generation
+    );
+    assert!(broker.begin_check_database(&key).is_none());
+    // A client brings the next.
+    assert_eq!(world.read_only(None).await.as_deref(), Ok("secret-ro-2"));
+    assert!(broker.taken_away(&key).is_none());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_target_is_looked_up_again_by_one_call_and_followed() {
+    let world = World::new().await;
+    let target = Target::App("sushi".into());
+    let known = world.resolve(target.clone()).await.unwrap();
+    let calls = || world.server.asked("GET /apps/sushi/addons");
+    let before = (
+        calls(),
+        world.server.asked("GET /addons/id-1/addon-attachments"),
+    );
+    let look = || world.broker.look_again_for_user(&target, &known);
+    assert_eq!(look().await, Ok(known.clone()));
+    assert_eq!(
+        (
+            calls(),
+            world.server.asked("GET /addons/id-1/addon-attachments")
+        ),
+        (before.0 + 1, before.1)
+    );
+    // Elsewhere before: it leads here now.
+    let elsewhere = Resolved {
+        addon_id: "id-7".into(),
+        addon: "borealis-pg-hex-7".into(),
+        ..known.clone()
+    };
+    let moved = world.broker.look_again_for_user(&target, &elsewhere).await;
+    assert_eq!(moved, Ok(known.clone()));
+    // An API that is away changes nothing, and an app that is gone is an error.
+    let away = [refuse(503), refuse(503), refuse(503), refuse(503)];
+    world.first("GET /apps/sushi/addons", away);
+    assert_eq!(look().await, Ok(known.clone()));
+    let gone = Target::App("gone-app".into());
+    let outcome = world.broker.look_again_for_user(&gone, &known).await;
+    assert!(
+        matches!(outcome, Err(Cause::AppNotFound { .. })),
+        "{outcome:?}"
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_keeps_its_name_where_its_app_may_not_be_looked_into() {
+    let world = World::new().await;
+    let maroon = Target::AppAddon {
+        app: "ramen".into(),
+        addon: "MAROON".into(),
+    };
+    let known = world.resolve(maroon.clone()).await.unwrap();
+    assert!(known.ambiguous_in_app);
+    for status in [403, 404] {
+        world.first("GET /apps/ramen/addons", [refuse(status)]);
+        assert_eq!(world.resolve(maroon.clone()).await, Ok(known.clone()));
+    }
+    // Nothing is guessed.
+    let hidden = Target::AppAddon {
+        app: "hidden".into(),
+        addon: ADDON.into(),
+    };
+    let outcome = world.resolve(hidden).await;
+    let refused = matches!(outcome, Err(Cause::ProviderRefused { status: 403, .. }));
+    assert!(refused, "{outcome:?}");
+    world.end().await;
 }

@@ -64,7 +64,17 @@ impl Doctor {
         }
         let resolved = match self.broker.resolve(&view.target).await {
             Ok(resolved) => {
-                report.ok("addon", described(&resolved)).await;
+                match &status.resolved {
+                    Some(before) if before.addon != resolved.addon => {
+                        let found = format!(
+                            "{} leads to {} now, the session to {} still",
+                            view.target, resolved.addon, before.addon
+                        );
+                        let hint = format!("`borealisctl open {}` takes it there", view.target);
+                        report.warn("addon", found, &hint).await;
+                    }
+                    _ => report.ok("addon", described(&resolved)).await,
+                }
                 resolved
             }
             Err(cause) => {

@@ -24,7 +24,6 @@ pub use counters::{Counters, Counting};
 pub(crate) use drain::{Drain, IdlePolicy};
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
 pub(crate) use listener::{tcp as accept_tcp, unix as accept_unix};
-pub(crate) use upstream::Verdict;
 pub(crate) use verification::probe;
 pub(crate) use warm::{CancelKeyMap, WarmPool};
 

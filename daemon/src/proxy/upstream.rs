@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{connection::Gateway, verification::verify};
+use super::connection::Gateway;
 use crate::{
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease},
     postgres::{self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters},
@@ -23,17 +23,6 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 const MAX_RENEWALS: u32 = 12;
 /// Pause between tries while the database server restarts.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
-
-/// What the database says to a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It lets it in.
-    Taken,
-    /// It refuses this one.
-    Refused(Generation),
-    /// It could not be asked.
-    Unknown,
-}
 
 /// A connection on which the database waits for a query.
 pub(crate) struct Reached {
@@ -113,7 +102,10 @@ impl Gateway {
             let tls = self.upstream_tls();
             let logging_in = postgres::log_in(channel, &tls, &lease.credential, startup);
             let error = match timeout_at(deadline, logging_in).await {
-                Ok(Ok(logged_in)) => return Ok(Reached::new(logged_in, tunnel, lease.generation)),
+                Ok(Ok(logged_in)) => {
+                    self.note_taken(lease.generation);
+                    return Ok(Reached::new(logged_in, tunnel, lease.generation));
+                }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(timed_out(began, None).into()),
             };
@@ -125,7 +117,7 @@ impl Gateway {
                     }
                     tracing::info!(session = %self.name, %cause, "asking for new credentials");
                     if let Some(key) = &*self.key.borrow() {
-                        self.broker.database_refused(key, lease.generation);
+                        self.broker.database_refused(key, lease.generation, &cause);
                     }
                     after = Some(lease.generation);
                 }
@@ -155,7 +147,10 @@ impl Gateway {
         let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
         let tunnel = channel.closing();
         match postgres::log_in(channel, &self.upstream_tls(), &lease.credential, startup).await {
-            Ok(logged_in) => Some(Reached::new(logged_in, tunnel, lease.generation)),
+            Ok(logged_in) => {
+                self.note_taken(lease.generation);
+                Some(Reached::new(logged_in, tunnel, lease.generation))
+            }
             Err(error) => {
                 tracing::debug!(session = %self.name, %error, "no connection ahead of need");
                 if is_full(&error) {
@@ -170,6 +165,12 @@ impl Gateway {
     pub(crate) fn current_lease(&self) -> Option<Arc<Lease<DatabaseCredential>>> {
         let key = self.key.borrow().clone()?;
         self.broker.current_database(&key)
+    }
+
+    fn note_taken(&self, generation: Generation) {
+        if let Some(key) = &*self.key.borrow() {
+            self.broker.database_took(key, generation);
+        }
     }
 
     async fn wait_for_tunnel(&self, began: Instant, deadline: Instant) -> Result<(), Cause> {
@@ -235,30 +236,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Whether the database takes the credential that is held. One that it refuses has been
-    /// taken away by somebody, and isn't replaced before a client or the user asks for it.
-    pub(crate) async fn check_credential(&self) -> Verdict {
-        let checking = async {
-            let lease = self.current_lease()?;
-            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-            let outcome = verify(channel, &self.upstream_tls(), &lease.credential).await;
-            match outcome {
-                Ok(()) => Some(Verdict::Taken),
-                Err(error) => match error.cause(&lease.credential.server) {
-                    Cause::DatabaseRefusedLogin { .. } => Some(Verdict::Refused(lease.generation)),
-                    _ => None,
-                },
-            }
-        };
-        let limit = self.limits.borrow().connect_timeout;
-        let verdict = timeout(limit, checking).await;
-        verdict.ok().flatten().unwrap_or(Verdict::Unknown)
-    }
-
     pub(crate) async fn cancel(&self, request: &CancelRequest) {
         let forwarding = async {
             let lease = self.current_lease()?;
-            let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
+            let server = &lease.credential.server;
+            let channel = self.tunnels.channel_for_cancel(server, None).await.ok()?;
             let request = self.cancel_keys.translate(request);
             postgres::forward_cancel(channel, &request).await.ok()
         };

@@ -10,7 +10,8 @@ use crate::{
     ssh::{ChannelStream, Tunnel},
 };
 
-/// Limit for the log-in that proves the way.
+/// Limit for the log-in that proves the way, with the channel that it needs: sshd waits for two
+/// minutes where a database host drops packets.
 const LOGIN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Logs in once and hangs up: proof that the whole way works.
@@ -20,18 +21,19 @@ pub(crate) async fn probe(
     upstream_tls: &UpstreamTls,
 ) -> Result<(), Cause> {
     let server = &lease.credential.server;
-    let channel = tunnel.reserve().open(server).await?;
-    match timeout(
-        LOGIN_LIMIT,
-        verify(channel, upstream_tls, &lease.credential),
-    )
-    .await
-    {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error @ LoginError::Refused(_))) => Err(error.cause(server)),
-        // The channel broke: the tunnel's own reason says more, if it has one.
-        _ if tunnel.is_closed() => Err(tunnel.loss()),
-        Ok(Err(error)) => Err(error.cause(server)),
+    let logging_in = async {
+        let channel = tunnel.reserve().open(server).await?;
+        match verify(channel, upstream_tls, &lease.credential).await {
+            Ok(()) => Ok(()),
+            Err(error @ LoginError::Refused(_)) => Err(error.cause(server)),
+            // The channel broke: the tunnel's own reason says more, if it has one.
+            Err(_) if tunnel.is_closed() => Err(tunnel.loss()),
+            Err(error) => Err(error.cause(server)),
+        }
+    };
+    match timeout(LOGIN_LIMIT, logging_in).await {
+        Ok(outcome) => outcome,
+        Err(_) if tunnel.is_closed() => Err(tunnel.loss()),
         Err(_) => Err(Cause::DatabaseUnreachable {
             server: server.clone(),
             detail: format!("no log-in within {} s", LOGIN_LIMIT.as_secs()),

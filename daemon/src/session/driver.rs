@@ -7,32 +7,34 @@ use rand::RngExt as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{
     CredentialStatus, Spec, Status,
     connect::{Attempt, EarlyDial, Found, database_key},
-    machine::{Action, Event, Phase, RenewalScope, RetryTrigger, SessionStateMachine},
-    under_way::{Running, checked, finished, proved, renewed},
+    machine::{Action, Event, Phase, RetryTrigger, SessionStateMachine},
 };
 use crate::{
     credential::{Broker, DatabaseKey, DatabaseLease},
     journal::{Journal, Kind},
-    model::{Cause, Class, Generation, Retry},
+    model::{Cause, Class, Retry},
     platform::clock::{BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
     proxy::{
         Address, CancelKeyMap, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
-        LocalLogin, Slots, Verdict, WarmPool, accept_tcp, accept_unix,
+        LocalLogin, Slots, WarmPool, accept_tcp, accept_unix,
     },
     service_manager::notify,
-    ssh::Keepalive,
-    tunnels::{Dialer, Gate, Tunnels},
+    tunnels::{Gate, Level, Pools, Tunnels, none_is_up},
 };
 
-mod proof;
+mod credential;
+mod inputs;
+mod target;
+
+use self::inputs::{Input, Inputs};
 
 /// What every session is built with.
 #[derive(Clone)]
@@ -41,10 +43,10 @@ pub struct Environment {
     pub broker: Arc<Broker>,
     /// Where what happens to it is told.
     pub journal: Journal,
+    /// Where tunnels come from.
+    pub pools: Arc<Pools>,
     /// The config's limits.
     pub limits: CurrentLimits,
-    /// When a silent line counts as dead, for tunnels that are made from now on.
-    pub keepalive: watch::Receiver<Keepalive>,
     /// Grows when the network has changed, or the machine has woken up.
     pub network: watch::Receiver<u64>,
     /// TLS to the database, for connections that are made from now on.
@@ -70,10 +72,17 @@ pub struct Session {
 /// What a session can be told.
 #[derive(Debug)]
 pub enum Command {
-    /// Ask for new personal credentials; answered when they are in use.
-    Rotate(oneshot::Sender<Result<(), Cause>>),
-    /// A reason to try now.
-    RetryTrigger(RetryTrigger),
+    /// Ask for new credentials, in place of those that were held when the user `asked`;
+    /// answered when they are in use, or why they are not, within a minute.
+    Rotate {
+        /// When.
+        asked: BootInstant,
+        /// Who waits.
+        reply: oneshot::Sender<Result<(), Cause>>,
+    },
+    /// Somebody asks for the session again: a reason to try now, and to look where its target
+    /// leads. Answered when that is known, as far as it can be.
+    Refresh(oneshot::Sender<()>),
     /// Take no more connections, let the open ones end, and end.
     Close(CloseRequest),
 }
@@ -90,8 +99,6 @@ pub struct CloseRequest {
 /// The longest sleep: due times are checked against clocks that count suspend, and the
 /// runtime's timers don't.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// The wait before a rotation that failed is tried again.
-const ROTATION_PAUSE: Duration = Duration::from_secs(300);
 
 /// Starts a session on its listeners; with a tunnel that is being dialled, where there is one.
 pub(crate) fn spawn(
@@ -105,14 +112,14 @@ pub(crate) fn spawn(
     let counters = Arc::new(Counters::default());
     let (commands, inbox) = mpsc::channel(16);
     let (status, watching) = watch::channel(Status::opening(&spec));
-    let driver = Driver::new(
+    let driver = Driver::new(Beginning {
         spec,
         login,
         environment,
-        Arc::clone(&counters),
+        counters: Arc::clone(&counters),
         status,
         early_dial,
-    );
+    });
     let task = tokio::spawn(driver.run(endpoint, inbox));
     Session {
         address,
@@ -153,92 +160,70 @@ struct Driver {
     spec: Spec,
     environment: Environment,
     life: SessionStateMachine,
-    first: Option<Action>,
-    /// For the first attempt.
-    early_dial: Option<EarlyDial>,
+    inputs: Inputs,
     tunnels: Arc<Tunnels>,
     gateway: Arc<Gateway>,
     key: watch::Sender<Option<DatabaseKey>>,
-    addon: watch::Sender<Option<String>>,
     step: watch::Sender<String>,
-    client_waits: mpsc::Receiver<()>,
     status: watch::Sender<Status>,
-    /// The lease that new connections log in with.
-    lease: Option<watch::Receiver<Option<DatabaseLease>>>,
     /// Attempts that have ended.
     concluded: u64,
     waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
-    rotate_not_before: Option<BootInstant>,
-    /// Asks the database about the credential that is due.
-    check: Option<AbortOnDropHandle<Verdict>>,
-    /// A log-in that was left for after the session was up.
-    proof: Option<AbortOnDropHandle<Result<(), Cause>>>,
-    /// A credential that was taken away, which the timer leaves alone.
-    taken_away: Option<Generation>,
+    waiting_for_look_up: Vec<oneshot::Sender<()>>,
+    /// For the first attempt: what was begun before the target was known.
+    early_dial: Option<EarlyDial>,
+    /// When the target is looked up again, while the session is up.
+    look_up_at: BootInstant,
+}
+
+/// What a driver begins with.
+struct Beginning<'a> {
+    spec: Spec,
+    login: &'a LocalLogin,
+    environment: Environment,
+    counters: Arc<Counters>,
+    status: watch::Sender<Status>,
+    early_dial: Option<EarlyDial>,
 }
 
 // === impl Driver ===
 
 impl Driver {
-    fn new(
-        spec: Spec,
-        login: &LocalLogin,
-        environment: Environment,
-        counters: Arc<Counters>,
-        status: watch::Sender<Status>,
-        early_dial: Option<EarlyDial>,
-    ) -> Self {
-        let (life, first) = SessionStateMachine::begin(Clock::now());
+    fn new(beginning: Beginning<'_>) -> Self {
+        // The first attempt begins with the loop.
+        let (life, Action::Attempt) = SessionStateMachine::begin(Clock::now());
+        let spec = &beginning.spec;
         let known = spec.resolved.as_ref();
-        let key = watch::Sender::new(known.map(|resolved| database_key(&spec, resolved)));
-        let addon = watch::Sender::new(known.map(|resolved| resolved.addon.clone()));
+        if let Some(known) = known {
+            beginning.environment.broker.remember(&spec.target, known);
+        }
+        let key = watch::Sender::new(known.map(|resolved| database_key(spec, resolved)));
         let (client_waits, waits) = mpsc::channel(1);
-        let dialer = Dialer {
-            broker: Arc::clone(&environment.broker),
-            keepalive: environment.keepalive.clone(),
-            addon: addon.subscribe(),
-        };
-        let tunnels = Tunnels::new(dialer, counters.tunnels.clone());
-        let gateway = Arc::new(Gateway {
-            name: spec.name.clone(),
-            verifier: login.verifier.clone(),
-            local_tls: Arc::clone(&environment.local_tls),
-            mode: spec.mode,
-            limits: environment.limits.clone(),
-            upstream_tls: environment.upstream_tls.clone(),
-            broker: Arc::clone(&environment.broker),
-            journal: environment.journal.clone(),
-            tunnels: Arc::clone(&tunnels),
-            key: key.subscribe(),
-            warm: WarmPool::new(environment.limits.clone(), Arc::clone(&counters)),
-            cancel_keys: CancelKeyMap::default(),
-            counters,
-            client_waits,
-            slots: Slots::new(environment.limits.clone()),
-            tasks: TaskTracker::new(),
-            arriving: TaskTracker::new(),
-            drain: Drain::new(),
-        });
+        let tunnels = Tunnels::new(beginning.counters.tunnels.clone());
+        let gateway = gateway(&beginning, &tunnels, &key, client_waits);
+        let step = watch::Sender::new(String::new());
+        let environment = &beginning.environment;
+        let inputs = Inputs::new(
+            waits,
+            environment.broker.token_changed(),
+            environment.network.clone(),
+            step.subscribe(),
+        );
         Self {
-            spec,
-            environment,
+            spec: beginning.spec,
+            environment: beginning.environment,
             life,
-            first: Some(first),
-            early_dial,
+            inputs,
             tunnels,
             gateway,
             key,
-            addon,
-            step: watch::Sender::new(String::new()),
-            client_waits: waits,
-            status,
-            lease: None,
+            step,
+            status: beginning.status,
             concluded: 0,
             waiting_for_rotation: Vec::new(),
-            rotate_not_before: None,
-            check: None,
-            proof: None,
-            taken_away: None,
+            waiting_for_look_up: Vec::new(),
+            early_dial: beginning.early_dial,
+            look_up_at: Clock::now(),
         }
     }
 
@@ -286,149 +271,170 @@ impl Driver {
 
     /// Runs until the session is to be closed; answers how.
     async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> CloseRequest {
-        let mut attempt = self.first.take().map(|action| self.begin(action));
-        let mut lost = self.tunnels.lost();
-        let mut steps = self.step.subscribe();
-        let mut token = self.environment.broker.token_changed();
-        let mut network = self.environment.network.clone();
-        network.mark_unchanged();
+        self.begin_attempt(true);
         loop {
             self.publish();
+            if self.inputs.look_up.is_none() {
+                // Each sees what has just been published.
+                self.waiting_for_look_up.clear();
+            }
             let pause = self.pause();
             let event = tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Rotate(reply)) => {
-                        self.waiting_for_rotation.push(reply);
-                        Event::RotationDue
+                    Some(Command::Close(request)) => {
+                        self.answer_rotation(&Err(Cause::SessionClosing));
+                        return request;
                     }
-                    Some(Command::RetryTrigger(nudge)) => Event::Nudged(nudge),
-                    Some(Command::Close(request)) => return request,
-                    None => return CloseRequest { cause: Cause::DaemonStopping, grace: Duration::ZERO },
-                },
-                outcome = finished(&mut attempt) => {
-                    attempt = None;
-                    self.conclude(outcome)
-                }
-                Ok(()) = lost.changed() => {
-                    let cause = lost.borrow_and_update().clone();
-                    let cause = cause.unwrap_or(Cause::TunnelLost { detail: String::new() });
-                    self.environment.journal.failure(Some(&self.spec.name), Kind::TunnelLost, &cause);
-                    Event::WayLost(cause)
-                }
-                Some(()) = self.client_waits.recv() => Event::Nudged(RetryTrigger::Client),
-                Ok(()) = token.changed() => Event::Nudged(RetryTrigger::Token),
-                Ok(()) = network.changed() => {
-                    self.tunnels.probe();
-                    Event::Nudged(RetryTrigger::Network)
-                }
-                () = renewed(&mut self.lease) => {
-                    self.tell_of_rotation();
-                    continue;
-                }
-                Ok(()) = steps.changed() => continue,
-                () = sleep(pause) => {
-                    self.tunnels.prune();
-                    if self.rotation_is_due() {
-                        self.begin_check();
+                    Some(Command::Rotate { asked, reply }) => {
+                        self.rotate(asked, reply);
+                        None
                     }
-                    Event::Tick
-                }
-                outcome = proved(&mut self.proof) => match self.learn_proof(outcome) {
-                    Some(event) => event,
-                    None => continue,
+                    Some(Command::Refresh(reply)) => {
+                        self.refresh(reply);
+                        Some(Event::Nudged(RetryTrigger::User))
+                    }
+                    None => {
+                        return CloseRequest {
+                            cause: Cause::DaemonStopping,
+                            grace: Duration::ZERO,
+                        };
+                    }
                 },
-                verdict = checked(&mut self.check) => match self.learn_verdict(verdict) {
-                    Some(event) => event,
-                    None => continue,
-                },
+                input = self.inputs.next(pause) => self.learn(input),
             };
-            let jitter = rand::rng().random_range(0.0..1.0);
-            if let Some(action) = self.life.handle(event, Clock::now(), jitter) {
-                attempt = Some(self.begin(action));
+            if let Some(event) = event {
+                let jitter = rand::rng().random_range(0.0..1.0);
+                let is_asked_for = event == Event::Nudged(RetryTrigger::User);
+                let action = self.life.handle(event, Clock::now(), jitter);
+                if action == Some(Action::Attempt) {
+                    self.begin_attempt(is_asked_for);
+                }
             }
             self.set_gate();
+            self.check_what_is_due();
+            self.look_up_what_is_due();
         }
     }
 
-    fn begin(&mut self, Action::Attempt(renew): Action) -> Running {
-        tracing::debug!(session = %self.spec.name, ?renew, "attempt");
-        let attempt = Attempt {
+    /// Takes note of an input; answers what it is to the machine.
+    fn learn(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Attempted(outcome) => Some(self.conclude(outcome)),
+            Input::Rotated(outcome) => self.learn_rotation(outcome),
+            Input::Level(level) => self.learn_level(level),
+            Input::ClientWaits => Some(Event::Nudged(RetryTrigger::Client)),
+            Input::TokenChanged => Some(Event::Nudged(RetryTrigger::Token)),
+            Input::NetworkChanged(revision) => {
+                if let Some(pool) = self.tunnels.pool() {
+                    pool.network_changed(revision);
+                }
+                Some(Event::Nudged(RetryTrigger::Network))
+            }
+            Input::Renewed(lease) => {
+                self.tell_of_rotation(lease);
+                None
+            }
+            Input::Trouble(trouble) => self.learn_trouble(trouble),
+            Input::Proved(outcome) => self.learn_proof(outcome),
+            Input::Checked(outcome) => {
+                self.learn_check(outcome);
+                None
+            }
+            Input::LookedUp(outcome) => self.learn_look_up(outcome),
+            Input::Nothing => Some(Event::Tick),
+        }
+    }
+
+    fn begin_attempt(&mut self, is_asked_for: bool) {
+        tracing::debug!(session = %self.spec.name, "attempt");
+        let early_dial = self.early_dial.take();
+        let attempt = self.attempt(is_asked_for);
+        self.inputs.proof = None;
+        let attempt = tokio::spawn(async move {
+            let outcome = attempt.run().await;
+            // The attempt has the tunnel by now.
+            drop(early_dial);
+            outcome
+        });
+        self.inputs.attempt = Some(AbortOnDropHandle::new(attempt));
+    }
+
+    fn attempt(&self, is_asked_for: bool) -> Attempt {
+        Attempt {
             broker: Arc::clone(&self.environment.broker),
+            pools: Arc::clone(&self.environment.pools),
             spec: self.spec.clone(),
-            keepalive: *self.environment.keepalive.borrow(),
             upstream_tls: self.environment.upstream_tls.borrow().clone(),
             // What went wrong beyond the bastion is right only once somebody has been let in.
-            skip_verification: renew == RenewalScope::Nothing
-                && matches!(
-                    self.life.last_error(),
-                    None | Some(Cause::TunnelLost { .. })
-                ),
-            early_dial: self.early_dial.take(),
+            skip_verification: matches!(
+                self.life.last_error(),
+                None | Some(Cause::TunnelLost { .. })
+            ),
+            is_looked_up: self.is_just_looked_up(),
+            is_asked_for,
             step: self.step.clone(),
-        };
-        self.proof = None;
-        Running {
-            renew,
-            task: AbortOnDropHandle::new(tokio::spawn(attempt.run(renew))),
         }
     }
 
-    fn conclude(&mut self, (renew, outcome): (RenewalScope, Result<Found, Cause>)) -> Event {
+    fn conclude(&mut self, outcome: Result<Found, Cause>) -> Event {
         self.concluded += 1;
         if !matches!(outcome, Err(Cause::NoNetwork)) {
             self.gateway.counters.attempted(&outcome);
         }
-        let name = &self.spec.name;
-        let journal = &self.environment.journal;
-        let (event, answer) = match outcome {
+        match outcome {
             Ok(found) => {
-                if self.life.phase() != Phase::Up {
-                    let bastion = found.tunnel.bastion();
-                    tracing::info!(session = %name, %bastion, "session up");
-                    journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
-                }
-                self.learn(&found);
-                if found.needs_verification {
-                    self.begin_proof(&found);
-                }
-                self.tunnels.install(found.tunnel);
-                (Event::AttemptSucceeded, Ok(()))
+                self.arrive(found);
+                Event::AttemptSucceeded
             }
             Err(cause) => {
                 // That there still is no network is no news.
                 if cause != Cause::NoNetwork || self.life.last_error() != Some(&cause) {
-                    tracing::warn!(session = %name, %cause, "attempt failed");
-                    journal.failure(Some(name), Kind::AttemptFailed, &cause);
+                    tracing::warn!(session = %self.spec.name, %cause, "attempt failed");
+                    self.tell_failure(Kind::AttemptFailed, &cause);
                 }
-                if renew == RenewalScope::Everything {
-                    self.rotate_not_before = Some(Clock::now() + ROTATION_PAUSE);
-                }
-                (Event::AttemptFailed(cause.clone()), Err(cause))
-            }
-        };
-        if renew == RenewalScope::Everything {
-            for reply in self.waiting_for_rotation.drain(..) {
-                // Who asked may have gone.
-                let _ = reply.send(answer.clone());
+                Event::AttemptFailed(cause)
             }
         }
-        event
     }
 
-    fn learn(&mut self, found: &Found) {
-        self.spec.resolved = Some(found.resolved.clone());
+    /// Connections go the way that was found from now on.
+    fn arrive(&mut self, found: Found) {
+        let name = &self.spec.name;
+        if self.life.phase() != Phase::Up {
+            let bastion = found.tunnel.bastion();
+            tracing::info!(session = %name, %bastion, "session up");
+            let journal = &self.environment.journal;
+            journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
+        }
+        self.go_where_it_leads(&found.resolved);
         self.spec.database = Some(found.lease.credential.database.clone());
-        let key = database_key(&self.spec, &found.resolved);
-        if self.lease.is_none() {
-            self.lease = Some(self.environment.broker.watch_database(&key));
-        }
-        self.key.send_replace(Some(key));
-        self.addon.send_replace(Some(found.resolved.addon.clone()));
         self.step.send_replace(String::new());
+        let mut level = found.pool.level();
+        // It may have lost its tunnel already.
+        level.mark_changed();
+        self.inputs.level = Some(level);
+        self.tunnels.take_from(&found.pool);
+        self.plan_look_up(found.is_looked_up);
+        if found.needs_verification {
+            self.begin_proof(&found);
+        }
     }
 
-    fn tell_of_rotation(&self) {
-        let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
+    /// What a change of the pool's means. That a tunnel ended is no loss where there is another
+    /// one by now.
+    fn learn_level(&self, level: Level) -> Option<Event> {
+        match level {
+            Level::Up => Some(Event::Nudged(RetryTrigger::Tunnel)),
+            Level::Down(_) if self.life.phase() != Phase::Up => None,
+            Level::Down(cause) => {
+                let cause = cause.unwrap_or_else(none_is_up);
+                self.tell_failure(Kind::TunnelLost, &cause);
+                Some(Event::WayLost(cause))
+            }
+        }
+    }
+
+    fn tell_of_rotation(&self, lease: Option<DatabaseLease>) {
         if let Some(lease) = lease {
             let detail = format!("(generation {})", lease.generation.0);
             let journal = &self.environment.journal;
@@ -436,24 +442,27 @@ impl Driver {
         }
     }
 
+    fn tell_failure(&self, kind: Kind, cause: &Cause) {
+        let journal = &self.environment.journal;
+        journal.failure(Some(&self.spec.name), kind, cause);
+    }
+
     /// What connections are told, by what the machine decided.
     fn set_gate(&self) {
-        if self.life.phase() == Phase::Up {
-            return;
-        }
-        let cause = self.life.last_error().cloned();
-        let gate = match cause {
+        let gate = match self.life.last_error().cloned() {
+            _ if self.life.phase() == Phase::Up => Gate::Open,
             Some(cause) if waiting_is_no_use(&cause) && !self.life.is_attempting() => {
                 Gate::Refuse(cause)
             }
             cause => Gate::Hold(cause),
         };
-        self.tunnels.shut(gate);
+        self.tunnels.set_gate(gate);
     }
 
     fn publish(&self) {
         let phase = self.life.phase();
-        let lease = self.lease.as_ref().and_then(|lease| lease.borrow().clone());
+        let lease = self.current_lease();
+        let is_taken_away = self.is_taken_away();
         let step = match self.life.retry_at() {
             Some(_) if self.life.last_error() == Some(&Cause::NoNetwork) => {
                 "waiting for a network".to_owned()
@@ -483,9 +492,7 @@ impl Driver {
                 credential: lease.as_ref().map(|lease| CredentialStatus {
                     generation: lease.generation,
                     issued_at: lease.issued_at,
-                    rotates_at: lease
-                        .rotates_at
-                        .filter(|_| self.taken_away != Some(lease.generation)),
+                    rotates_at: lease.rotates_at.filter(|_| !is_taken_away),
                     username: lease.credential.username.clone(),
                 }),
                 database: lease
@@ -500,34 +507,26 @@ impl Driver {
         });
     }
 
+    fn current_lease(&self) -> Option<DatabaseLease> {
+        let credential = self.inputs.credential.as_ref()?;
+        credential.lease.borrow().clone()
+    }
+
+    fn is_taken_away(&self) -> bool {
+        let key = self.key.borrow();
+        let taken_away = |key| self.environment.broker.taken_away(key);
+        key.as_ref().and_then(taken_away).is_some()
+    }
+
     /// Until the next moment at which something may be due.
     fn pause(&self) -> Duration {
         let now = Clock::now();
-        let attempt = self.life.retry_at().map(|at| at.since(now));
-        let rotation = self.rotates_at().map(|due| {
-            let left = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
-            let rest = self
-                .rotate_not_before
-                .map_or(Duration::ZERO, |at| at.since(now));
-            left.max(rest)
-        });
-        [attempt, rotation]
+        let attempt = self.life.retry_at();
+        let look_up = Some(self.look_up_at).filter(|_| self.life.phase() == Phase::Up);
+        [attempt, look_up]
             .into_iter()
             .flatten()
-            .fold(LONGEST_SLEEP, Duration::min)
-    }
-
-    fn rotation_is_due(&self) -> bool {
-        self.rotates_at().is_some_and(|due| due <= Timestamp::now())
-            && self.rotate_not_before.is_none_or(|at| at <= Clock::now())
-    }
-
-    /// When the timer renews the credential, while there is a tunnel to prove the next with.
-    fn rotates_at(&self) -> Option<Timestamp> {
-        if self.life.phase() != Phase::Up || self.life.is_attempting() || self.check.is_some() {
-            return None;
-        }
-        self.status.borrow().credential.as_ref()?.rotates_at
+            .fold(LONGEST_SLEEP, |pause, at| pause.min(at.since(now)))
     }
 
     /// Lets open connections end where it does no harm, as long as their grace lasts; answers
@@ -546,7 +545,7 @@ impl Driver {
         let CloseRequest { mut cause, grace } = request;
         let mut end = Instant::now() + grace;
         loop {
-            self.tunnels.shut(Gate::Refuse(cause.clone()));
+            self.tunnels.set_gate(Gate::Refuse(cause.clone()));
             // Who opened the session for a time wants it closed at the end of that; who
             // closes it wants its clients to finish.
             let which = match cause {
@@ -563,10 +562,10 @@ impl Driver {
                         cause = other.cause;
                         end = Instant::now() + other.grace;
                     }
-                    Some(Command::Rotate(reply)) => {
+                    Some(Command::Rotate { reply, .. }) => {
                         let _ = reply.send(Err(Cause::SessionClosing));
                     }
-                    Some(Command::Close(_) | Command::RetryTrigger(_)) => {}
+                    Some(Command::Close(_) | Command::Refresh(_)) => {}
                     None => return Cause::DaemonStopping,
                 },
             }
@@ -577,10 +576,37 @@ impl Driver {
     async fn cut(&mut self, cause: Cause) {
         self.gateway.drain.now(cause);
         self.gateway.tasks.wait().await;
-        for reply in self.waiting_for_rotation.drain(..) {
-            let _ = reply.send(Err(Cause::SessionClosing));
-        }
     }
+}
+
+/// The data plane of a session.
+fn gateway(
+    beginning: &Beginning<'_>,
+    tunnels: &Arc<Tunnels>,
+    key: &watch::Sender<Option<DatabaseKey>>,
+    client_waits: mpsc::Sender<()>,
+) -> Arc<Gateway> {
+    let environment = &beginning.environment;
+    Arc::new(Gateway {
+        name: beginning.spec.name.clone(),
+        verifier: beginning.login.verifier.clone(),
+        local_tls: Arc::clone(&environment.local_tls),
+        mode: beginning.spec.mode,
+        limits: environment.limits.clone(),
+        upstream_tls: environment.upstream_tls.clone(),
+        broker: Arc::clone(&environment.broker),
+        journal: environment.journal.clone(),
+        tunnels: Arc::clone(tunnels),
+        key: key.subscribe(),
+        warm: WarmPool::new(environment.limits.clone(), Arc::clone(&beginning.counters)),
+        cancel_keys: CancelKeyMap::default(),
+        counters: Arc::clone(&beginning.counters),
+        client_waits,
+        slots: Slots::new(environment.limits.clone()),
+        tasks: TaskTracker::new(),
+        arriving: TaskTracker::new(),
+        drain: Drain::new(),
+    })
 }
 
 /// Whether a client is better told at once than held.
@@ -591,4 +617,5 @@ fn waiting_is_no_use(cause: &Cause) -> bool {
             kind.retry,
             Retry::Never | Retry::WhenTokenChanges | Retry::Slowly
         )
+        || matches!(cause, Cause::FreshCredentialsRefused { .. })
 }

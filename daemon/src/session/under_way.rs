@@ -1,35 +1,25 @@
 //! Work that a session's driver has started and waits for beside everything else; each end
-//! is an event of its loop.
+//! is an input of its loop.
 
 use tokio::{sync::watch, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connect::Found;
-use crate::{
-    credential::DatabaseLease, model::Cause, proxy::Verdict, session::machine::RenewalScope,
-};
+use crate::model::Cause;
 
-/// An attempt under way.
-pub(super) struct Running {
-    pub(super) renew: RenewalScope,
-    pub(super) task: AbortOnDropHandle<Result<Found, Cause>>,
-}
-
-/// The end of the attempt under way; never, where there is none.
-pub(super) async fn finished(
-    attempt: &mut Option<Running>,
-) -> (RenewalScope, Result<Found, Cause>) {
-    match attempt {
-        Some(running) => {
-            let outcome = joined((&mut running.task).await);
-            (running.renew, outcome)
-        }
-        None => std::future::pending().await,
-    }
+/// The end of work that is under way, which is then no more; never, where there is none.
+pub(super) async fn finished<T>(
+    work: &mut Option<AbortOnDropHandle<Result<T, Cause>>>,
+) -> Result<T, Cause> {
+    let Some(task) = work else {
+        return std::future::pending().await;
+    };
+    let outcome = joined(task.await);
+    *work = None;
+    outcome
 }
 
 /// The outcome of a task; a panic is one of our faults.
-pub(super) fn joined<T>(outcome: Result<Result<T, Cause>, JoinError>) -> Result<T, Cause> {
+fn joined<T>(outcome: Result<Result<T, Cause>, JoinError>) -> Result<T, Cause> {
     outcome.unwrap_or_else(|error| {
         Err(Cause::Internal {
             detail: error.to_string(),
@@ -37,31 +27,12 @@ pub(super) fn joined<T>(outcome: Result<Result<T, Cause>, JoinError>) -> Result<
     })
 }
 
-/// Whether the way works that was trusted to; never, where none was.
-pub(super) async fn proved(
-    proof: &mut Option<AbortOnDropHandle<Result<(), Cause>>>,
-) -> Result<(), Cause> {
-    match proof {
-        Some(proof) => joined((&mut *proof).await),
-        None => std::future::pending().await,
+/// The next change of what is watched; never, while nothing is.
+pub(super) async fn changed<T: Clone>(watched: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(watched) = watched
+        && watched.changed().await.is_ok()
+    {
+        return watched.borrow_and_update().clone();
     }
-}
-
-/// What the database said to the credential; never, where it isn't asked.
-pub(super) async fn checked(check: &mut Option<AbortOnDropHandle<Verdict>>) -> Verdict {
-    match check {
-        Some(check) => (&mut *check).await.unwrap_or(Verdict::Unknown),
-        None => std::future::pending().await,
-    }
-}
-
-/// The next change of the lease; never, while none is known.
-pub(super) async fn renewed(lease: &mut Option<watch::Receiver<Option<DatabaseLease>>>) {
-    let changed = match lease {
-        Some(lease) => lease.changed().await,
-        None => std::future::pending().await,
-    };
-    if changed.is_err() {
-        std::future::pending().await
-    }
+    std::future::pending().await
 }

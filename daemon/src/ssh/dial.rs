@@ -241,11 +241,30 @@ impl Failure {
                 kind: russh::AlgorithmKind::Key,
                 ..
             }) => Cause::HostKeyDiffers { bastion },
+            // It answered, and wants none of us: `MaxStartups`, or a penalty.
+            Self::Ssh(error) if is_closed(&error) => Cause::BastionClosed {
+                bastion,
+                detail: describe(&error),
+            },
             Self::Ssh(error) => Cause::BastionUnreachable {
                 bastion,
                 detail: describe(&error),
             },
         }
+    }
+}
+
+/// Whether the server ended the connection, by whatever word.
+fn is_closed(error: &russh::Error) -> bool {
+    match error {
+        russh::Error::IO(error) => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+        ),
+        russh::Error::Disconnect | russh::Error::HUP => true,
+        _ => false,
     }
 }
 

@@ -100,6 +100,11 @@ impl Closing {
         }
     }
 
+    /// Whether it is the end of that tunnel, or of a channel in it.
+    pub fn is_of(&self, tunnel: &Tunnel) -> bool {
+        Arc::ptr_eq(&self.loss.0, &tunnel.0.loss.0)
+    }
+
     /// How long ago the bastion was last heard; time in which the machine slept counts.
     pub fn silent_for(&self) -> Duration {
         self.stats.silent_for()

@@ -23,7 +23,6 @@ use crate::{
     model::{Cause, Resolved, SessionName},
     proxy::{self, LocalLogin},
     service_manager::activation::Inherited,
-    session::machine::RetryTrigger,
     session::{self, EarlyDial, Environment},
     state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
 };
@@ -172,9 +171,9 @@ impl Actor {
                 let found = find::find(&self.views(), &target).cloned();
                 let _ = reply.send(found);
             }
-            Command::RetryTrigger { name } => {
+            Command::Refresh { name, reply } => {
                 if let Some(entry) = self.entries.get(&name) {
-                    entry.tell(session::Command::RetryTrigger(RetryTrigger::User));
+                    entry.tell(session::Command::Refresh(reply));
                 }
             }
             Command::Reload { config, reply } => {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     journal::Kind,
     model::{Cause, SessionName},
+    platform::clock::Clock,
     session,
 };
 
@@ -117,6 +118,8 @@ impl Actor {
                 return;
             }
         };
+        // One moment for all: sessions that share a lease share its renewal.
+        let asked = Clock::now();
         let mut answers = Vec::new();
         for name in &names {
             if let Some(Entry {
@@ -133,7 +136,8 @@ impl Actor {
             let mut waiting = Vec::new();
             for (commands, done, answer) in answers {
                 // A session that ends meanwhile drops the sender, which is an answer too.
-                let _ = commands.send(session::Command::Rotate(done)).await;
+                let rotate = session::Command::Rotate { asked, reply: done };
+                let _ = commands.send(rotate).await;
                 waiting.push(answer);
             }
             for answer in waiting {

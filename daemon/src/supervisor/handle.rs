@@ -30,6 +30,9 @@ pub struct Use {
     _guard: DropGuard,
 }
 
+/// How long an `open` of a session that is open waits to hear where its target leads now.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
+
 // === impl Handle ===
 
 impl Handle {
@@ -148,11 +151,18 @@ impl Handle {
         let Opened { view, created } = opened;
         let name = view.name.clone();
         if !created {
-            // Somebody asks for it again: that is worth an attempt now.
-            let _ = self
-                .commands
-                .send(Command::RetryTrigger { name: name.clone() })
-                .await;
+            // Somebody asks for it again: that is worth an attempt now, and a look where it
+            // leads.
+            let (reply, looked) = oneshot::channel();
+            let refresh = Command::Refresh {
+                name: name.clone(),
+                reply,
+            };
+            let _ = self.commands.send(refresh).await;
+            // The sender is dropped as an answer.
+            let _ = timeout(wait.min(LOOK_UP_LIMIT), looked).await;
+            // What the session has published meanwhile is in the snapshot after the loop's turn.
+            let _ = self.ping().await;
         }
         // Of a session that was open already, an old failure is no answer.
         let concluded = if created {

@@ -108,8 +108,9 @@ pub(crate) enum Command {
         target: Target,
         reply: Reply<SessionSnapshot>,
     },
-    RetryTrigger {
+    Refresh {
         name: SessionName,
+        reply: oneshot::Sender<()>,
     },
     Ping {
         reply: Reply<()>,

@@ -44,17 +44,17 @@ impl Actor {
             return;
         }
         let broker = Arc::clone(&self.environment.broker);
-        let keepalive = *self.environment.keepalive.borrow();
+        let pools = Arc::clone(&self.environment.pools);
         let passwords = Arc::clone(&self.passwords);
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let look_up = async {
                 let early_dial = EarlyDial::begin(
                     &broker,
+                    &pools,
                     &request.target,
                     request.role,
                     request.access,
-                    keepalive,
                 );
                 // Without credentials the session will need a grant, whatever the look-up
                 // finds; why there is none is said by who needs it.
@@ -137,6 +137,8 @@ impl Actor {
             let spec = &entry.spec;
             let same_choices =
                 (spec.role, spec.access, spec.mode) == (request.role, request.access, request.mode);
+            // The session follows where its own target leads.
+            let same_addon = same_addon || spec.target == request.target;
             if !same_addon || !same_choices {
                 let by = find::taken_by(&entry.view(&self.runtime_dir, &self.environment.broker));
                 return Err(Cause::NameTaken {

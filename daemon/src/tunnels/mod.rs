@@ -1,13 +1,20 @@
 //! The tunnels to a bastion: what is up, which one a connection gets, and whether
-//! connections get through.
+//! connections get through. One pool for each add-on, shared by its sessions.
 
 mod count;
 mod dialler;
 mod gate;
+mod link;
 mod policy;
 mod pool;
+mod registry;
+mod session;
+
+use link::Link;
 
 pub use count::TunnelCount;
-pub(crate) use dialler::Dialer;
 pub(crate) use gate::Gate;
-pub(crate) use pool::Tunnels;
+pub(crate) use pool::{Level, none_is_up};
+pub use registry::Pools;
+pub(crate) use registry::SharedPool;
+pub(crate) use session::Tunnels;

@@ -5,13 +5,32 @@ use std::{cmp::Reverse, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{model::Generation, ssh::Tunnel};
+use super::Link;
+use crate::model::{Cause, Generation};
+
+/// Tunnels of a pool; more connections than this share them.
+pub(super) const MAX_TUNNELS: usize = 8;
+
+/// How long tunnels are kept that nobody uses: who opened many connections at once does so again,
+/// as an application's pool or a test suite that is started once more.
+pub(super) const SPARE_FOR: Duration = Duration::from_secs(300);
+
+/// How long a bastion that refused another tunnel isn't asked for one.
+pub(super) const FULL_FOR: Duration = Duration::from_secs(60);
+
+/// A dial that was begun so long before the network changed may be waiting for an answer that
+/// went to the old address: whoever asks from then on gets another one.
+pub(super) const PROMPT: Duration = Duration::from_secs(3);
 
 /// Where a round trip takes this long, those who must share a tunnel all share the same one: sshd
 /// holds a small packet back until the one before was acknowledged, unless enough comes together
 /// to fill one (Nagle's algorithm). Where the first answer took longer still, the line loses
 /// packets, and all would stop for each of them.
 const LONG: Range<Duration> = Duration::from_millis(15)..Duration::from_millis(800);
+
+/// A connection waits for a tunnel of its own for twice as long as the last handshake took, and
+/// not less than this.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a connection would meet on a tunnel in use.
 #[derive(Debug, Clone, Copy)]
@@ -54,10 +73,23 @@ pub(super) fn shared(in_use: &[TunnelLoad], may_grow: bool) -> Option<usize> {
     Some(least)
 }
 
+/// How long a connection waits for a tunnel of its own before it shares one, where the last
+/// handshake took so long. A bastion that answers as it did is waited for: behind a bulk
+/// transfer the connection would lose more.
+pub(super) fn patience(last_handshake: Duration) -> Duration {
+    (last_handshake * 2).max(LEAST_PATIENCE)
+}
+
+/// Whether a further tunnel failed because the bastion takes no more connections for now: it
+/// answered, and closed the connection before the log-in (`MaxStartups`, a penalty).
+pub(super) fn means_full(cause: &Cause) -> bool {
+    matches!(cause, Cause::BastionClosed { .. })
+}
+
 // === impl TunnelLoad ===
 
 impl TunnelLoad {
-    pub(super) fn of(tunnel: &Tunnel) -> Self {
+    pub(super) fn of(tunnel: &impl Link) -> Self {
         Self {
             channels: tunnel.channels(),
             is_jammed: tunnel.is_jammed(),

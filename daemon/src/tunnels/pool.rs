@@ -1,40 +1,36 @@
-//! The tunnels of one session: what is up, which one a new connection gets, and what a
-//! connection is told while there is none.
+//! The tunnels to one bastion with one SSH lease: what is up, and which one a new connection
+//! gets. All sessions of an add-on share them.
 //!
-//! A connection gets a tunnel of its own while the session has fewer than [`MAX_TUNNELS`]:
-//! that uses more cores, a bulk transfer stands in nobody's way, and sshd holds no answer back
-//! for another's sake. An idle tunnel is kept ready, which hides the handshake. A tunnel that is
+//! A connection gets a tunnel of its own while the pool has fewer than eight: that
+//! uses more cores, a bulk transfer stands in nobody's way, and sshd holds no answer back for
+//! another's sake. An idle tunnel is kept ready, which hides the handshake. A tunnel that is
 //! suspected to be dead is probed, and cut where it stays silent.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod state;
 
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+    sync::{oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::state::{Choice, Ended, FirstDial, PendingDial, PoolState};
 use super::{
-    Dialer, Gate, TunnelCount,
-    policy::{Idle, TunnelLoad, rank, shared},
+    Link,
+    count::PoolCount,
+    dialler::{Dial, Dialled},
+    policy::means_full,
 };
 use crate::{
-    model::{Cause, HostPort},
-    ssh::{ChannelStream, Liveness, Reserved, Tunnel},
+    model::{Cause, Generation, HostPort},
+    ssh::Liveness,
 };
 
-/// Tunnels for each session; more connections than this share them.
-const MAX_TUNNELS: usize = 8;
-
-/// How long tunnels are kept that nobody uses: who opened many connections at once does so again,
-/// as an application's pool or a test suite that is started once more.
-const SPARE_FOR: Duration = Duration::from_secs(300);
-
-/// How long a bastion that refused another tunnel isn't asked for one.
-const FULL_FOR: Duration = Duration::from_secs(60);
+/// How often it is looked for those.
+const PRUNE_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a tunnel that is probed may be silent. TCP sends again after 0.2 to 1 s, and
 /// twice that the next time.
@@ -43,347 +39,344 @@ const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a bastion may take to open a channel before its line is probed.
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The tunnels that new connections may use.
-pub(crate) struct Tunnels {
-    dialer: Dialer,
-    count: TunnelCount,
-    pool: Mutex<Pool>,
-    gate: watch::Sender<Gate>,
-    /// Why the last tunnel ended, each time it does.
-    lost: watch::Sender<Option<Cause>>,
+/// Tunnels with the newest key that are asked for before one that comes is believed to be older.
+const MOST_FIRST_DIALS: usize = 3;
+
+/// The tunnels of an add-on's sessions. It ends when it is dropped; connections keep the
+/// tunnels that they are on.
+pub(crate) struct Pool<D: Dial> {
+    inner: Arc<Inner<D>>,
+    _stop: DropGuard,
+}
+
+/// Whether a pool has a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// At least one.
+    Up,
+    /// None: why the last one ended, where there was one.
+    Down(Option<Cause>),
+}
+
+struct Inner<D: Dial> {
+    dialer: D,
+    count: PoolCount,
+    state: PoolState<D::Link>,
+    level: watch::Sender<Level>,
     /// Ends what was started in the background.
     stop: CancellationToken,
 }
 
-#[derive(Default)]
-struct Pool {
-    tunnels: Vec<Member>,
-    /// Being dialled to have one ready.
-    growing: bool,
-    /// Being dialled for connections that wait for them.
-    wanted: usize,
-    full_until: Option<Instant>,
-}
+// === impl Pool ===
 
-struct Member {
-    tunnel: Tunnel,
-    idle: Idle,
-}
-
-/// What a new connection gets.
-enum Choice<'a> {
-    Use(Reserved),
-    DialOwn(PendingDial<'a>),
-    Nothing,
-}
-
-/// Counts a tunnel that is being dialled for a connection.
-struct PendingDial<'a> {
-    tunnels: &'a Tunnels,
-    /// How many tunnels came before it.
-    others: usize,
-}
-
-// === impl Tunnels ===
-
-impl Tunnels {
-    pub(crate) fn new(dialer: Dialer, count: TunnelCount) -> Arc<Self> {
-        Arc::new(Self {
+impl<D: Dial> Pool<D> {
+    /// Without tunnels.
+    pub(super) fn new(dialer: D) -> Self {
+        let stop = CancellationToken::new();
+        let inner = Arc::new(Inner {
             dialer,
-            count,
-            pool: Mutex::default(),
-            gate: watch::Sender::new(Gate::Hold(None)),
-            lost: watch::Sender::new(None),
-            stop: CancellationToken::new(),
+            count: PoolCount::default(),
+            state: PoolState::default(),
+            level: watch::Sender::new(Level::Down(None)),
+            stop: stop.clone(),
+        });
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(prune(Arc::clone(&inner))),
+        );
+        Self {
+            inner,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub(super) fn count(&self) -> &PoolCount {
+        &self.inner.count
+    }
+
+    /// Cancelled when the pool has ended.
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    /// Whether there is a tunnel, and each change of it.
+    pub(crate) fn level(&self) -> watch::Receiver<Level> {
+        self.inner.level.subscribe()
+    }
+
+    /// A tunnel that was authenticated with the key of generation `at_least` or a later one: one
+    /// that is up, else a new one, whose dial all who ask share. Older ones take no more
+    /// connections from then on, and end when their last channel does.
+    ///
+    /// # Errors
+    /// Why there is none. Dropping the future ends the dial where nobody else waits for it.
+    pub(crate) async fn connect(&self, at_least: Option<Generation>) -> Result<D::Link, Cause> {
+        let inner = &self.inner;
+        for _ in 0..MOST_FIRST_DIALS {
+            if let Some(link) = inner.state.idlest(at_least) {
+                return Ok(link);
+            }
+            let link = inner.first_dial().await?;
+            if at_least.is_none_or(|at_least| link.generation() >= at_least) {
+                return Ok(link);
+            }
+        }
+        Err(Cause::Internal {
+            detail: "no tunnel is made with the newest SSH key".into(),
         })
     }
 
-    /// Whether connections get through, and each change of it.
-    pub(crate) fn gate(&self) -> watch::Receiver<Gate> {
-        self.gate.subscribe()
+    /// Makes one more tunnel, which shows that the key that is held works.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn dial_one_more(&self) -> Result<(), Cause> {
+        let others = self.inner.state.links().len();
+        let (link, _) = self.inner.dialer.dial(Dialled::Further { others }).await?;
+        self.inner.add(link);
+        Ok(())
     }
 
-    /// Told each time the last tunnel ends.
-    pub(crate) fn lost(&self) -> watch::Receiver<Option<Cause>> {
-        self.lost.subscribe()
-    }
-
-    /// Lets a tunnel serve new connections. Those of an older key take no more; they
-    /// end when their last channel does.
-    pub(crate) fn install(self: &Arc<Self>, tunnel: Tunnel) {
-        {
-            let mut pool = self.pool();
-            pool.tunnels
-                .retain(|member| member.tunnel.generation() >= tunnel.generation());
-        }
-        self.pool().full_until = None;
-        self.add(tunnel);
-        self.gate.send_replace(Gate::Open);
-    }
-
-    /// Asks every tunnel for a sign of life, in the background, and cuts those that give
-    /// none. For when the line may be dead: keepalive would find it later.
+    /// Asks every tunnel for a sign of life, in the background, and cuts those that give none.
     pub(crate) fn probe(&self) {
-        let tunnels: Vec<_> = {
-            let pool = self.pool();
-            pool.tunnels
-                .iter()
-                .map(|member| member.tunnel.clone())
-                .collect()
-        };
-        for tunnel in tunnels {
-            tokio::spawn(async move { probe(&tunnel).await });
+        self.inner.probe();
+    }
+
+    /// The network has changed, or the machine has woken up, for the time with that number:
+    /// tunnels are asked, and dials that may wait for the old network are no longer waited for.
+    /// Every session of the pool may tell it.
+    pub(crate) fn network_changed(&self, revision: u64) {
+        if self.inner.state.network_changed(revision, Instant::now()) {
+            self.inner.probe();
         }
     }
 
-    /// Tells connections to wait, or not to. Without effect on those that have a channel.
-    pub(crate) fn shut(&self, gate: Gate) {
-        self.gate.send_replace(gate);
-    }
-
-    /// Opens a channel for one connection.
+    /// Opens a channel for one connection, on a tunnel of its own as far as possible.
     ///
     /// # Errors
     /// The cause, where no tunnel is up or the bastion refuses the channel. Dropping the
-    /// future abandons the channel.
+    /// future abandons the channel; a dial goes on for the next who needs it.
     pub(crate) async fn channel(
-        self: &Arc<Self>,
+        &self,
         server: &HostPort,
-    ) -> Result<ChannelStream, Cause> {
+    ) -> Result<<D::Link as Link>::Channel, Cause> {
         loop {
-            let reserved = match self.choose() {
-                Choice::Use(reserved) => reserved,
-                Choice::DialOwn(wanted) => match self.dial_own(wanted).await {
-                    Some(reserved) => reserved,
-                    None if *self.gate.borrow() == Gate::Open => continue,
-                    None => return Err(none_is_up()),
-                },
+            let choice = self.inner.state.choose(Instant::now());
+            let (link, reserved) = match choice {
+                Choice::Use(link, reserved) => (link, reserved),
+                Choice::DialOwn(pending) => self.own_or_shared(pending).await?,
                 Choice::Nothing => return Err(none_is_up()),
             };
-            self.keep_one_ready();
-            match open(reserved, server).await {
-                // A dead tunnel leaves the pool; the next choice is another one.
-                Err(Cause::TunnelLost { .. }) => self.remove_closed(),
+            self.inner.keep_one_ready();
+            match self.inner.open(&link, reserved, server).await {
+                // The next choice is another one.
+                Err(Cause::TunnelLost { .. }) => {}
                 answer => return answer,
             }
         }
     }
 
-    /// Ends tunnels that nobody has used for [`SPARE_FOR`], but one. To be called now and then.
-    pub(crate) fn prune(&self) {
-        let mut pool = self.pool();
-        let mut spare = 0;
-        pool.tunnels.retain_mut(|member| {
-            let is_idle = member.tunnel.channels() == 0;
-            spare += usize::from(is_idle);
-            let idle_for = member.idle.check(is_idle, Instant::now());
-            !is_idle || spare == 1 || idle_for < SPARE_FOR
-        });
-    }
-
-    /// Lets go of all tunnels; connections keep those that they are on.
-    pub(crate) fn close(&self) {
-        self.stop.cancel();
-        self.pool().tunnels.clear();
-    }
-
-    /// A tunnel for one connection alone; `None` where there can be none now.
-    async fn dial_own(self: &Arc<Self>, wanted: PendingDial<'_>) -> Option<Reserved> {
-        let mut gate = self.gate.subscribe();
-        let dialled = tokio::select! {
-            dialled = self.dialer.dial(wanted.others) => dialled,
-            // The line is known to be dead: this would only wait for its time limit.
-            _ = gate.wait_for(|gate| *gate != Gate::Open) => return None,
-        };
-        match dialled {
-            Ok(tunnel) => {
-                let reserved = tunnel.reserve();
-                self.add(tunnel);
-                Some(reserved)
-            }
-            Err(cause) => {
-                tracing::info!(%cause, "no further tunnel; connections share those that are up");
-                self.pool().full_until = Some(Instant::now() + FULL_FOR);
-                // The bastion may be full, or out of reach.
-                self.probe();
-                None
+    /// Opens a channel over a tunnel that is up, first over that of the connection with the
+    /// end `prefer`. Never dials.
+    ///
+    /// # Errors
+    /// As [`Pool::channel`].
+    pub(crate) async fn channel_for_cancel(
+        &self,
+        server: &HostPort,
+        prefer: Option<&<D::Link as Link>::Closing>,
+    ) -> Result<<D::Link as Link>::Channel, Cause> {
+        loop {
+            let chosen = self.inner.state.any(prefer);
+            let (link, reserved) = chosen.ok_or_else(none_is_up)?;
+            match self.inner.open(&link, reserved, server).await {
+                Err(Cause::TunnelLost { .. }) => {}
+                answer => return answer,
             }
         }
     }
 
-    fn choose(&self) -> Choice<'_> {
-        let mut pool = self.pool();
-        // Of those that are alike the oldest: sshd has its memory for it, and its TCP connection
-        // knows the line.
-        let idle = pool
-            .tunnels
-            .iter_mut()
-            .filter(|member| member.tunnel.channels() == 0 && !member.tunnel.is_closed())
-            .min_by_key(|member| rank(member.tunnel.generation(), member.tunnel.shift()));
-        if let Some(member) = idle {
-            member.idle.end();
-            return Choice::Use(member.tunnel.reserve());
+    /// A tunnel for one connection alone. Where the handshake takes longer than it should, it
+    /// goes on behind, and the connection shares a tunnel that is up.
+    async fn own_or_shared(
+        &self,
+        pending: PendingDial<D::Link>,
+    ) -> Result<(D::Link, <D::Link as Link>::Reserved), Cause> {
+        let patience = pending.patience();
+        let own = self.inner.dial_further(pending);
+        if let Ok(Ok(own)) = timeout(patience, own).await {
+            return Ok(own);
         }
-        let alive: Vec<_> = pool
-            .tunnels
-            .iter()
-            .map(|member| &member.tunnel)
-            .filter(|tunnel| !tunnel.is_closed())
-            .collect();
-        if alive.is_empty() {
-            return Choice::Nothing;
-        }
-        let in_use: Vec<_> = alive.iter().map(|tunnel| TunnelLoad::of(tunnel)).collect();
-        let others = pool.count();
-        let may_grow = !pool.is_full() && others < MAX_TUNNELS;
-        if let Some(place) = shared(&in_use, may_grow) {
-            return Choice::Use(alive[place].reserve());
-        }
-        pool.wanted += 1;
-        Choice::DialOwn(PendingDial {
-            tunnels: self,
-            others,
+        self.inner.state.share().ok_or_else(none_is_up)
+    }
+}
+
+// === impl Inner ===
+
+impl<D: Dial> Inner<D> {
+    /// Joins the dial that is under way, or begins one.
+    fn first_dial(self: &Arc<Self>) -> FirstDial<D::Link> {
+        self.state.join_first(Instant::now(), || {
+            let this = Arc::clone(self);
+            let dial = async move {
+                let dialling = this.dialer.dial(Dialled::First);
+                let dialled = this.stop.run_until_cancelled(dialling).await;
+                let (link, took) = dialled.unwrap_or(Err(Cause::SessionClosing))?;
+                this.state.handshake_took(took);
+                this.add(link.clone());
+                Ok(link)
+            };
+            dial.boxed()
         })
+    }
+
+    /// Dials one more tunnel on a task; who waits for the answer has a channel in it. Nobody
+    /// has to.
+    fn dial_further(
+        self: &Arc<Self>,
+        pending: PendingDial<D::Link>,
+    ) -> oneshot::Receiver<(D::Link, <D::Link as Link>::Reserved)> {
+        let (give, given) = oneshot::channel();
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let others = pending.others();
+            let dialling = this.dialer.dial(Dialled::Further { others });
+            let Some(dialled) = pending.unless_given_up(&this.stop, dialling).await else {
+                return;
+            };
+            match dialled {
+                Ok((link, took)) => {
+                    let reserved = link.reserve();
+                    this.state.handshake_took(took);
+                    this.add(link.clone());
+                    // Dropped, it is the tunnel that is kept ready.
+                    let _ = give.send((link, reserved));
+                }
+                Err(cause) => {
+                    tracing::info!(%cause, "no further tunnel; connections share those that are up");
+                    if means_full(&cause) {
+                        this.state.is_full(&pending, Instant::now());
+                    } else {
+                        // The line may be dead.
+                        this.probe();
+                    }
+                }
+            }
+        });
+        given
     }
 
     /// Dials another tunnel in the background where none is idle.
     fn keep_one_ready(self: &Arc<Self>) {
-        let others = {
-            let mut pool = self.pool();
-            let has_idle = pool
-                .tunnels
-                .iter()
-                .any(|member| member.tunnel.channels() == 0);
-            if has_idle || pool.growing || pool.is_full() || pool.count() >= MAX_TUNNELS {
-                return;
-            }
-            let others = pool.count();
-            pool.growing = true;
-            others
-        };
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            let dialled = this
-                .stop
-                .run_until_cancelled(this.dialer.dial(others))
-                .await;
-            this.pool().growing = false;
-            match dialled {
-                Some(Ok(tunnel)) => this.add(tunnel),
-                Some(Err(cause)) => {
-                    tracing::debug!(%cause, "no tunnel ahead of need");
-                    this.pool().full_until = Some(Instant::now() + FULL_FOR);
-                }
-                None => {}
-            }
-        });
+        let pending = self.state.one_ahead(Instant::now());
+        if let Some(pending) = pending {
+            drop(self.dial_further(pending));
+        }
     }
 
-    fn add(self: &Arc<Self>, tunnel: Tunnel) {
+    /// Lets a tunnel serve new connections. Those of an older key take no more.
+    fn add(self: &Arc<Self>, link: D::Link) {
         if self.stop.is_cancelled() {
             return;
         }
-        self.pool().tunnels.push(Member {
-            tunnel: tunnel.clone(),
-            idle: Idle::default(),
-        });
+        let ended = link.ended();
+        self.state.add(link);
+        self.publish(None);
         let this = Arc::clone(self);
         let counting = self.count.add();
         tokio::spawn(async move {
-            let _counting = counting;
             // Watches without keeping the tunnel alive.
-            let closed = tunnel.closing();
-            drop(tunnel);
-            let watching = this.stop.run_until_cancelled(closed.closed()).await;
-            if let Some(cause) = watching {
+            let ended = this.stop.run_until_cancelled(ended).await;
+            drop(counting);
+            if let Some(cause) = ended {
                 this.ended(cause);
             }
         });
     }
 
     fn ended(&self, cause: Cause) {
-        let (before, left) = {
-            let mut pool = self.pool();
-            let before = pool.tunnels.len();
-            pool.tunnels.retain(|member| !member.tunnel.is_closed());
-            (before, pool.tunnels.len())
-        };
-        if before == left {
+        let ended = self.state.remove_closed();
+        match ended {
             // One that was retired or pruned: nobody misses it.
-        } else if left == 0 {
-            self.gate.send_replace(Gate::Hold(Some(cause.clone())));
-            self.lost.send_replace(Some(cause));
-        } else {
-            // What ended one may have ended the others, and not all of them listen: one
-            // whose client doesn't read notices nothing.
-            self.probe();
+            Ended::None => {}
+            Ended::Last => self.publish(Some(cause)),
+            // What ended one may have ended the others, and not all of them listen: one whose
+            // client doesn't read notices nothing.
+            Ended::Some => self.probe(),
         }
     }
 
-    fn remove_closed(&self) {
-        let loss = self
-            .pool()
-            .tunnels
-            .iter()
-            .find(|member| member.tunnel.is_closed())
-            .map(|member| member.tunnel.loss());
-        if let Some(cause) = loss {
-            self.ended(cause);
+    /// Tells whether there is a tunnel; `loss` is why the last one ended.
+    fn publish(&self, loss: Option<Cause>) {
+        // Looked at under the lock of the watch, so that what is told last is true.
+        self.level.send_if_modified(|level| {
+            let next = match self.state.has_any() {
+                true => Level::Up,
+                false => Level::Down(loss),
+            };
+            let changes = *level != next;
+            *level = next;
+            changes
+        });
+    }
+
+    fn probe(&self) {
+        for link in self.state.links() {
+            tokio::spawn(async move { probe(&link).await });
         }
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens a channel; where that takes long, asks whether the line is alive. A tunnel that
+    /// turns out to be lost is no member any more.
+    async fn open(
+        &self,
+        link: &D::Link,
+        reserved: <D::Link as Link>::Reserved,
+        server: &HostPort,
+    ) -> Result<<D::Link as Link>::Channel, Cause> {
+        let opening = D::Link::open(reserved, server);
+        tokio::pin!(opening);
+        let answer = tokio::select! {
+            answer = &mut opening => answer,
+            () = sleep(OPEN_LIMIT) => match probe(link).await {
+                // It is the database which takes its time.
+                Liveness::Alive => opening.await,
+                Liveness::Silent => Err(link.loss()),
+            },
+        };
+        if let Err(cause @ Cause::TunnelLost { .. }) = &answer {
+            if !link.is_closed() {
+                link.cut("it opens no channels");
+            }
+            self.ended(cause.clone());
+        }
+        answer
     }
 }
 
-/// Opens a channel; where that takes long, asks whether the line is alive.
-async fn open(reserved: Reserved, server: &HostPort) -> Result<ChannelStream, Cause> {
-    let tunnel = reserved.tunnel().clone();
-    let opening = reserved.open(server);
-    tokio::pin!(opening);
-    tokio::select! {
-        answer = &mut opening => return answer,
-        () = sleep(OPEN_LIMIT) => {}
-    }
-    // Alive means that it is the database which takes its time.
-    match probe(&tunnel).await {
-        Liveness::Alive => opening.await,
-        Liveness::Silent => Err(tunnel.loss()),
+/// Ends tunnels that nobody uses, now and then.
+async fn prune<D: Dial>(inner: Arc<Inner<D>>) {
+    let mut look = interval(PRUNE_PAUSE);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        inner.state.prune(Instant::now());
     }
 }
 
-fn none_is_up() -> Cause {
+async fn probe(link: &impl Link) -> Liveness {
+    let liveness = link.probe(PROBE_LIMIT).await;
+    if liveness == Liveness::Silent && !link.is_closed() {
+        link.cut("the line went silent");
+    }
+    liveness
+}
+
+pub(crate) fn none_is_up() -> Cause {
     Cause::TunnelLost {
         detail: "no tunnel is up".into(),
     }
 }
 
-async fn probe(tunnel: &Tunnel) -> Liveness {
-    let pulse = tunnel.probe(PROBE_LIMIT).await;
-    if pulse == Liveness::Silent && !tunnel.is_closed() {
-        tunnel.cut("the line went silent");
-    }
-    pulse
-}
-
-// === impl PendingDial ===
-
-impl Drop for PendingDial<'_> {
-    fn drop(&mut self) {
-        self.tunnels.pool().wanted -= 1;
-    }
-}
-
-// === impl Pool ===
-
-impl Pool {
-    /// Tunnels that are there, or will be.
-    fn count(&self) -> usize {
-        self.tunnels.len() + self.wanted + usize::from(self.growing)
-    }
-
-    fn is_full(&self) -> bool {
-        self.full_until.is_some_and(|until| until > Instant::now())
-    }
-}
+#[cfg(test)]
+mod tests;

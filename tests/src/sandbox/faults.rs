@@ -44,8 +44,8 @@ impl Faults {
         self.running.gate.faults()
     }
 
-    /// Everything works again: faults are taken back, the bastion and PostgreSQL run, the
-    /// first host key is shown and claimed, keys and tokens are accepted. Add-ons keep
+    /// Everything works again: faults are taken back, the bastion and PostgreSQL run and let
+    /// people in, the first host key is shown and claimed, keys and tokens are accepted. Add-ons keep
     /// their state.
     ///
     /// # Errors
@@ -54,6 +54,7 @@ impl Faults {
         self.running.gate.clear();
         self.restore_token();
         self.postgres(PostgresAction::Start).await?;
+        self.postgres(PostgresAction::AcceptLogins).await?;
         for action in [
             BastionAction::Thaw,
             BastionAction::AcceptKeys,

@@ -7,7 +7,9 @@
 
 mod api;
 mod life;
+mod moved;
 mod rotation;
 mod run;
+mod shared;
 mod ways;
 mod wrong;

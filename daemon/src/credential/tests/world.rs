@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::read_only;
 use crate::{
-    credential::{Broker, BrokerSettings, RotationInterval, TokenSource, TokenSources},
+    credential::{Broker, BrokerSettings, TokenSource, TokenSources},
     model::{Cause, Generation, Resolved, Target},
     provider::testing::{Reply, Request, Server, limits},
 };
@@ -25,6 +25,7 @@ pub(super) const ADDON: &str = "borealis-pg-hex-1";
 pub(super) const MAKE: &str = "POST /oauth/authorizations";
 pub(super) const REMOVE: &str = "DELETE /oauth/authorizations/";
 pub(super) const DATABASE: &str = "POST /heroku/resources/borealis-pg-hex-1/personal-db-users";
+pub(super) const SSH: &str = "POST /heroku/resources/borealis-pg-hex-1/personal-ssh-users";
 pub(super) const ENOUGH: Duration = Duration::from_secs(10);
 
 pub(super) struct World {
@@ -71,14 +72,7 @@ impl World {
         let server = Server::start(move |request| reply(Arc::clone(&for_server), request)).await;
         let dir = tempfile::tempdir().unwrap();
         let netrc = dir.path().join("netrc");
-        let tokens = TokenSources::from_places(vec![TokenSource::Netrc {
-            file: netrc.clone(),
-            machine: "127.0.0.1".into(),
-        }]);
-        let settings = BrokerSettings {
-            tokens,
-            rotation: RotationInterval::Every(Duration::from_secs(3600)),
-        };
+        let settings = settings(&netrc, Duration::from_secs(3600));
         let world = Self {
             broker: Broker::new(server.provider(limits(attempt)), settings),
             server,
@@ -88,6 +82,12 @@ impl World {
         };
         world.log_in("HRKU-1");
         world
+    }
+
+    /// Gives what is held, and what comes, another time of renewal.
+    pub(super) async fn rotate_every(&self, interval: Duration) {
+        let settings = settings(&self.netrc, interval);
+        self.broker.reload(settings).await.unwrap();
     }
 
     /// Writes another netrc file in the place of the one before.
@@ -126,6 +126,17 @@ impl World {
 
     pub(super) async fn resolve(&self, target: Target) -> Result<Resolved, Cause> {
         self.broker.resolve(&target).await
+    }
+}
+
+fn settings(netrc: &Path, interval: Duration) -> BrokerSettings {
+    let place = TokenSource::Netrc {
+        file: netrc.to_owned(),
+        machine: "127.0.0.1".into(),
+    };
+    BrokerSettings {
+        tokens: TokenSources::from_places(vec![place]),
+        rotation: interval.into(),
     }
 }
 

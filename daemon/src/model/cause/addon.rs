@@ -90,3 +90,10 @@ pub(super) fn upgrading(addon: &str) -> Words {
         ),
     )
 }
+
+pub(super) fn target_moved(target: &str, from: &str, to: &str) -> Words {
+    Words::new(
+        format!("{target} leads to add-on {to} now, and no longer to {from}"),
+        format!("new connections go to {to}; those that were open stay with {from} until they end"),
+    )
+}

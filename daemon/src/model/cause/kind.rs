@@ -49,6 +49,9 @@ impl Cause {
                 Kind::new("several-addons", C::NotFound, R::Never, "28000")
             }
             Self::OtherService { .. } => Kind::new("other-service", C::NotFound, R::Never, "28000"),
+            Self::TargetMoved { .. } => {
+                Kind::new("target-moved", C::Operation, R::Backoff, "57P03")
+            }
             Self::ConfigVariableInvalid { .. } => {
                 Kind::new("config-variable-invalid", C::Operation, R::Slowly, "57P03")
             }
@@ -80,6 +83,9 @@ impl Cause {
             Self::BastionUnreachable { .. } => {
                 Kind::new("bastion-unreachable", C::Operation, R::Backoff, "08001")
             }
+            Self::BastionClosed { .. } => {
+                Kind::new("ssh-connection-closed", C::Operation, R::Backoff, "08001")
+            }
             Self::BastionRefusedKey { .. } => {
                 Kind::new("ssh-login-refused", C::Operation, R::NewLease, "08001")
             }
@@ -96,11 +102,20 @@ impl Cause {
             Self::DatabaseRefusedLogin { .. } => {
                 Kind::new("database-refused-login", C::Operation, R::NewLease, "57P03")
             }
+            Self::FreshCredentialsRefused { .. } => Kind::new(
+                "fresh-credentials-refused",
+                C::Operation,
+                R::Backoff,
+                "57P03",
+            ),
             Self::CredentialsContested { .. } => {
                 Kind::new("credentials-contested", C::Operation, R::Backoff, "57P03")
             }
             Self::DatabaseRefused { .. } => {
                 Kind::new("database-refused", C::Operation, R::Backoff, "57P03")
+            }
+            Self::RotationTimedOut { .. } => {
+                Kind::new("rotation-timed-out", C::Operation, R::Backoff, "57P03")
             }
             Self::HoldTimeout { .. } => {
                 Kind::new("hold-timeout", C::Operation, R::Backoff, "57P03")

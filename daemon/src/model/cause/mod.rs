@@ -96,6 +96,12 @@ pub enum Cause {
     OtherService {
         addon: String,
     },
+    /// It led to another add-on when the session went there.
+    TargetMoved {
+        target: String,
+        from: String,
+        to: String,
+    },
     ConfigVariableInvalid {
         app: String,
         variable: String,
@@ -153,6 +159,11 @@ pub enum Cause {
         bastion: HostPort,
         detail: String,
     },
+    /// It answered, and closed the connection before the log-in.
+    BastionClosed {
+        bastion: HostPort,
+        detail: String,
+    },
     BastionRefusedKey {
         bastion: HostPort,
     },
@@ -175,6 +186,11 @@ pub enum Cause {
         sqlstate: String,
         message: Foreign,
     },
+    /// It refused several in a row that nobody had let in before.
+    FreshCredentialsRefused {
+        sqlstate: String,
+        message: Foreign,
+    },
     /// Another machine of the user renews the credentials that this one holds, and so on.
     CredentialsContested {
         addon: String,
@@ -188,6 +204,11 @@ pub enum Cause {
     },
 
     // The session.
+    RotationTimedOut {
+        waited: Duration,
+        /// What it was at.
+        step: String,
+    },
     HoldTimeout {
         waited: Duration,
         because: Option<Box<Cause>>,
@@ -253,6 +274,7 @@ impl Cause {
             Self::NoAddon { app } => addon::no_addon(app),
             Self::SeveralAddons { app, attachments } => addon::several_addons(app, attachments),
             Self::OtherService { addon } => addon::other_service(addon),
+            Self::TargetMoved { target, from, to } => addon::target_moved(target, from, to),
             Self::ConfigVariableInvalid { app, variable } => {
                 addon::config_variable_invalid(app, variable)
             }
@@ -281,6 +303,7 @@ impl Cause {
             Self::BastionUnreachable { bastion, detail } => {
                 way::bastion_unreachable(bastion, detail)
             }
+            Self::BastionClosed { bastion, detail } => way::bastion_closed(bastion, detail),
             Self::BastionRefusedKey { bastion } => way::bastion_refused_key(bastion),
             Self::HostKeyDiffers { bastion } => way::host_key_differs(bastion),
             Self::TunnelLost { detail } => way::tunnel_lost(detail),
@@ -291,12 +314,16 @@ impl Cause {
             Self::DatabaseRefusedLogin { sqlstate, message } => {
                 way::database_refused_login(sqlstate, message)
             }
+            Self::FreshCredentialsRefused { sqlstate, message } => {
+                way::fresh_credentials_refused(sqlstate, message)
+            }
             Self::CredentialsContested {
                 addon,
                 times,
                 within,
             } => way::credentials_contested(addon, *times, *within),
             Self::DatabaseRefused { sqlstate, message } => way::database_refused(sqlstate, message),
+            Self::RotationTimedOut { waited, step } => session::rotation_timed_out(*waited, step),
             Self::HoldTimeout { waited, because } => {
                 session::hold_timeout(*waited, because.as_deref().map(Self::words))
             }
@@ -324,7 +351,10 @@ impl Cause {
             kind.class,
             Class::Usage | Class::Login | Class::NotFound | Class::Unavailable
         ) || kind.retry == Retry::Never
-            || matches!(self, Self::ConfigVariableInvalid { .. })
+            || matches!(
+                self,
+                Self::ConfigVariableInvalid { .. } | Self::FreshCredentialsRefused { .. }
+            )
     }
 }
 

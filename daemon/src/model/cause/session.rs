@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use super::Words;
 
+pub(super) fn rotation_timed_out(waited: Duration, step: &str) -> Words {
+    Words::new(
+        format!(
+            "the new credentials were not in use within {} s ({})",
+            waited.as_secs(),
+            if step.is_empty() { "waiting" } else { step }
+        ),
+        "the session goes on with those that it has; see `borealisctl status`, and try again later",
+    )
+}
+
 /// `because` is what is said of the reason why it did not.
 pub(super) fn hold_timeout(waited: Duration, because: Option<Words>) -> Words {
     let seconds = waited.as_secs_f64().round();

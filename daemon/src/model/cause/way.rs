@@ -19,6 +19,13 @@ pub(super) fn bastion_unreachable(bastion: &HostPort, detail: &str) -> Words {
     )
 }
 
+pub(super) fn bastion_closed(bastion: &HostPort, detail: &str) -> Words {
+    Words::new(
+        format!("the SSH server {bastion} closed the connection before the log-in: {detail}"),
+        "it may have too many connections for now, or keep this address out for a while; the session tries again by itself",
+    )
+}
+
 pub(super) fn bastion_refused_key(bastion: &HostPort) -> Words {
     Words::new(
         format!("the SSH server {bastion} refused the personal SSH key"),
@@ -61,7 +68,16 @@ pub(super) fn database_refused_login(sqlstate: &str, message: &Foreign) -> Words
         format!(
             "the database refused the credentials that the provider issued ({sqlstate}: {message})"
         ),
-        "another machine of yours may be renewing them too; the session tries again by itself",
+        "the session asks for new ones by itself",
+    )
+}
+
+pub(super) fn fresh_credentials_refused(sqlstate: &str, message: &Foreign) -> Words {
+    Words::new(
+        format!(
+            "the database refuses every new credential that the provider issues ({sqlstate}: {message})"
+        ),
+        "the fault is the database's or the provider's: see `borealisctl doctor`, and tell Borealis support if it stays so; the session tries again by itself, every two minutes at the least",
     )
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{Backoff, Cause, Retry},
+    model::{Backoff, Cause, Class, Retry},
     platform::clock::BootInstant,
 };
 
@@ -37,8 +37,6 @@ pub enum Event {
     WayLost(Cause),
     /// A reason not to wait any longer.
     Nudged(RetryTrigger),
-    /// New credentials are due, or asked for.
-    RotationDue,
     /// The user closes the session, or the daemon stops.
     Close,
     /// Time has passed.
@@ -56,19 +54,8 @@ pub enum RetryTrigger {
     Network,
     /// The Heroku token has changed.
     Token,
-}
-
-/// Which credentials an attempt asks the provider for anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RenewalScope {
-    /// None: those held will do.
-    Nothing,
-    /// The SSH key: the bastion refused it.
-    SshKey,
-    /// The database password: the database refused it.
-    Password,
-    /// Both: a rotation.
-    Everything,
+    /// Another session of the add-on has made a tunnel.
+    Tunnel,
 }
 
 /// What the driver has to do.
@@ -76,7 +63,7 @@ pub enum RenewalScope {
 pub enum Action {
     /// Begin an attempt; its end comes back as an event. It takes the place of one that is
     /// under way.
-    Attempt(RenewalScope),
+    Attempt,
 }
 
 /// Decides over one session.
@@ -88,10 +75,6 @@ pub struct SessionStateMachine {
     last_error: Option<Cause>,
     attempting: bool,
     attempt_began: BootInstant,
-    /// What the attempt under way, or the last one, asks for anew.
-    renewing: RenewalScope,
-    /// A rotation that arrived during an attempt.
-    rotation_pending: bool,
     /// A new lease was tried already for the refusal at hand.
     renewed: bool,
     retry_at: Option<BootInstant>,
@@ -111,8 +94,11 @@ impl SessionStateMachine {
     /// How often it is looked whether there is a network again, where nothing tells.
     pub const NO_NETWORK_PAUSE: Duration = Duration::from_secs(10);
     /// A tunnel that is lost so soon after a change of the network is lost by it: the new
-    /// way is tried at once.
+    /// way is tried within [`SPREAD`](Self::SPREAD).
     pub const BLAMES_NETWORK: Duration = Duration::from_secs(15);
+    /// Sessions that lose their tunnels together begin within this time, and not all at once:
+    /// a machine that wakes up has all of them call the same bastion.
+    pub const SPREAD: Duration = Duration::from_millis(250);
     /// An attempt older than this when the network changes may be waiting for an answer that
     /// went to the old address. A younger one gets this much: networks change in bursts.
     pub const PROMPT: Duration = Duration::from_secs(3);
@@ -130,15 +116,13 @@ impl SessionStateMachine {
             last_error: None,
             attempting: true,
             attempt_began: now,
-            renewing: RenewalScope::Nothing,
-            rotation_pending: false,
             renewed: false,
             retry_at: None,
             network_changed: None,
             last_attempt_ended: now,
             was_up: false,
         };
-        (life, Action::Attempt(RenewalScope::Nothing))
+        (life, Action::Attempt)
     }
 
     /// Takes an event; answers what to do. `jitter` is uniform in `0.0..1.0`.
@@ -147,23 +131,19 @@ impl SessionStateMachine {
             return None;
         }
         match event {
-            Event::AttemptSucceeded => self.succeeded(now),
+            Event::AttemptSucceeded => {
+                self.succeeded(now);
+                None
+            }
             Event::AttemptFailed(cause) => self.failed(cause, now, jitter),
             Event::WayLost(cause) => self.lost(cause, now, jitter),
             Event::Nudged(nudge) => self.nudged(nudge, now),
-            Event::RotationDue if self.attempting => {
-                self.rotation_pending = true;
-                None
-            }
-            Event::RotationDue => Some(self.attempt(RenewalScope::Everything, now)),
             Event::Close => {
                 self.enter(Phase::Closing, now);
                 self.retry_at = None;
                 None
             }
-            Event::Tick if self.retry_at.is_some_and(|at| at <= now) => {
-                Some(self.attempt(RenewalScope::Nothing, now))
-            }
+            Event::Tick if self.retry_at.is_some_and(|at| at <= now) => Some(self.attempt(now)),
             Event::Tick => None,
         }
     }
@@ -194,7 +174,7 @@ impl SessionStateMachine {
         self.retry_at
     }
 
-    fn succeeded(&mut self, now: BootInstant) -> Option<Action> {
+    fn succeeded(&mut self, now: BootInstant) {
         self.end_attempt(now);
         self.last_error = None;
         self.renewed = false;
@@ -202,24 +182,15 @@ impl SessionStateMachine {
         if self.phase != Phase::Up {
             self.enter(Phase::Up, now);
         }
-        self.pending_rotation(now)
     }
 
     fn failed(&mut self, cause: Cause, now: BootInstant, jitter: f64) -> Option<Action> {
         self.end_attempt(now);
-        let retry = cause.retry();
-        let renew = match cause {
-            Cause::BastionRefusedKey { .. } => RenewalScope::SshKey,
-            _ => RenewalScope::Password,
-        };
+        let retry = self.retry(&cause);
         self.last_error = Some(cause);
         if retry == Retry::NewLease && !self.renewed {
             self.renewed = true;
-            return Some(self.attempt(renew, now));
-        }
-        // A rotation that failed leaves the tunnels that are up as they were.
-        if self.phase == Phase::Up {
-            return self.pending_rotation(now);
+            return Some(self.attempt(now));
         }
         match retry {
             Retry::Never | Retry::WhenTokenChanges => self.enter(Phase::Failed, now),
@@ -241,18 +212,24 @@ impl SessionStateMachine {
         if now.since(self.since) >= Self::STABLE_AFTER {
             self.backoff.reset();
         }
+        let is_moved = matches!(cause, Cause::TargetMoved { .. });
         self.last_error = Some(cause);
         self.enter(Phase::Reconnecting, now);
+        if is_moved {
+            // One that is under way leads to where the target led before.
+            return Some(self.attempt(now));
+        }
         if self.attempting {
             return None;
         }
         let blames_network = self
             .network_changed
             .is_some_and(|at| now.since(at) <= Self::BLAMES_NETWORK);
-        if blames_network {
-            return Some(self.attempt(RenewalScope::Nothing, now));
-        }
-        let wait = self.backoff.next(jitter);
+        let wait = if blames_network {
+            Self::SPREAD.mul_f64(jitter)
+        } else {
+            self.backoff.next(jitter)
+        };
         self.retry_at = Some(now + wait);
         None
     }
@@ -266,7 +243,7 @@ impl SessionStateMachine {
             return None;
         }
         if self.attempting {
-            if nudge == RetryTrigger::Network && self.renewing == RenewalScope::Nothing {
+            if nudge == RetryTrigger::Network {
                 self.hasten(self.attempt_began + Self::PROMPT);
             }
             return self.handle(Event::Tick, now, 0.0);
@@ -274,11 +251,12 @@ impl SessionStateMachine {
         let retry = self
             .last_error
             .as_ref()
-            .map_or(Retry::Backoff, Cause::retry);
+            .map_or(Retry::Backoff, |cause| self.retry(cause));
         let rested = now.since(self.last_attempt_ended);
         let now_worth_it = match (nudge, retry) {
             (RetryTrigger::User, _) => true,
             (RetryTrigger::Token, _) => matches!(retry, Retry::WhenTokenChanges | Retry::Slowly),
+            (RetryTrigger::Tunnel, _) => self.last_error.as_ref().is_some_and(lacks_a_tunnel),
             (RetryTrigger::Network, Retry::WithNetwork) => true,
             (RetryTrigger::Network, Retry::Backoff | Retry::NewLease) => {
                 self.hasten(self.last_attempt_ended + Self::CLIENT_PAUSE);
@@ -294,7 +272,7 @@ impl SessionStateMachine {
         if !now_worth_it {
             return None;
         }
-        Some(self.attempt(RenewalScope::Nothing, now))
+        Some(self.attempt(now))
     }
 
     /// Brings the next attempt forward.
@@ -302,18 +280,14 @@ impl SessionStateMachine {
         self.retry_at = Some(self.retry_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn attempt(&mut self, renew: RenewalScope, now: BootInstant) -> Action {
+    fn attempt(&mut self, now: BootInstant) -> Action {
         if self.phase == Phase::Failed {
             self.enter(self.trying(), now);
         }
         self.attempting = true;
         self.attempt_began = now;
-        self.renewing = renew;
         self.retry_at = None;
-        if renew == RenewalScope::Everything {
-            self.rotation_pending = false;
-        }
-        Action::Attempt(renew)
+        Action::Attempt
     }
 
     fn end_attempt(&mut self, now: BootInstant) {
@@ -322,9 +296,13 @@ impl SessionStateMachine {
         self.last_attempt_ended = now;
     }
 
-    fn pending_rotation(&mut self, now: BootInstant) -> Option<Action> {
-        std::mem::take(&mut self.rotation_pending)
-            .then(|| self.attempt(RenewalScope::Everything, now))
+    /// What is to be done about a cause. A session that was up goes on looking for a target
+    /// that isn't found any more: an attachment that is moved is gone for a moment.
+    fn retry(&self, cause: &Cause) -> Retry {
+        match cause.kind() {
+            kind if kind.class == Class::NotFound && self.was_up => Retry::Slowly,
+            kind => kind.retry,
+        }
     }
 
     fn wait(&mut self, duration: Duration, now: BootInstant) {
@@ -347,6 +325,18 @@ impl SessionStateMachine {
         self.phase = phase;
         self.since = now;
     }
+}
+
+/// Whether a session with that cause needs a tunnel, and no more.
+fn lacks_a_tunnel(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::NoNetwork
+            | Cause::BastionUnreachable { .. }
+            | Cause::BastionClosed { .. }
+            | Cause::BastionRefusedKey { .. }
+            | Cause::TunnelLost { .. }
+    )
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ fn bastion() -> HostPort {
 
 fn up() -> SessionStateMachine {
     let (mut life, first) = SessionStateMachine::begin(at(0));
-    assert_eq!(first, Action::Attempt(RenewalScope::Nothing));
+    assert_eq!(first, Action::Attempt);
     assert_eq!(life.handle(Event::AttemptSucceeded, at(1), 0.5), None);
     assert_eq!(life.phase(), Phase::Up);
     life
@@ -37,7 +37,7 @@ fn a_lost_line_is_tried_for_within_a_second() {
     assert!(retry.since(at(100)) <= Duration::from_secs(1));
     assert_eq!(
         life.handle(Event::Tick, at(101), 0.0),
-        Some(Action::Attempt(RenewalScope::Nothing))
+        Some(Action::Attempt)
     );
     assert_eq!(life.handle(Event::AttemptSucceeded, at(102), 0.0), None);
     assert_eq!(life.phase(), Phase::Up);
@@ -65,14 +65,18 @@ fn a_flapping_line_is_tried_ever_more_rarely() {
 }
 
 #[test]
-fn a_tunnel_that_a_new_network_breaks_is_tried_for_at_once() {
+fn a_tunnel_that_a_new_network_breaks_is_tried_for_within_a_moment() {
     let mut life = up();
     assert_eq!(
         life.handle(Event::Nudged(RetryTrigger::Network), at(100), 0.9),
         None
     );
-    let retry = life.handle(Event::WayLost(lost()), at(103), 0.9);
-    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
+    // Not all sessions in the same instant.
+    assert_eq!(life.handle(Event::WayLost(lost()), at(103), 0.9), None);
+    let wait = life.retry_at().unwrap().since(at(103));
+    assert_eq!(wait, SessionStateMachine::SPREAD.mul_f64(0.9));
+    let retry = life.handle(Event::Tick, at(103) + wait, 0.9);
+    assert_eq!(retry, Some(Action::Attempt));
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
     life.handle(Event::Tick, at(101), 0.5);
     assert!(life.is_attempting());
     let again = life.handle(Event::Nudged(RetryTrigger::Network), at(105), 0.5);
-    assert_eq!(again, Some(Action::Attempt(RenewalScope::Nothing)));
+    assert_eq!(again, Some(Action::Attempt));
     assert!(life.is_attempting());
     // A network that changes all the time lets an attempt come to its end.
     for change in [105, 106, 107] {
@@ -90,7 +94,7 @@ fn an_attempt_on_the_old_network_gives_way_to_one_on_the_new() {
         assert_eq!(again, None);
     }
     let again = life.handle(Event::Tick, at(108), 0.5);
-    assert_eq!(again, Some(Action::Attempt(RenewalScope::Nothing)));
+    assert_eq!(again, Some(Action::Attempt));
     life.handle(Event::AttemptSucceeded, at(109), 0.5);
     assert_eq!((life.phase(), life.retry_at()), (Phase::Up, None));
 }
@@ -130,17 +134,14 @@ fn without_a_network_it_looks_for_one_and_never_more_rarely() {
         now += pause.as_secs();
     }
     let back = life.handle(Event::Nudged(RetryTrigger::Network), at(now), 0.5);
-    assert_eq!(back, Some(Action::Attempt(RenewalScope::Nothing)));
+    assert_eq!(back, Some(Action::Attempt));
 }
 
 #[test]
 fn a_refused_key_is_renewed_once_and_then_waited_for() {
     let (mut life, _) = SessionStateMachine::begin(at(0));
     let refused = || Event::AttemptFailed(Cause::BastionRefusedKey { bastion: bastion() });
-    assert_eq!(
-        life.handle(refused(), at(1), 0.5),
-        Some(Action::Attempt(RenewalScope::SshKey))
-    );
+    assert_eq!(life.handle(refused(), at(1), 0.5), Some(Action::Attempt));
     assert_eq!(life.handle(refused(), at(2), 0.5), None);
     assert_eq!(life.phase(), Phase::Opening);
     assert!(life.retry_at().is_some());
@@ -164,8 +165,23 @@ fn what_only_the_user_can_mend_is_not_tried_again() {
         );
     }
     let retry = life.handle(Event::Nudged(RetryTrigger::User), at(200_000), 0.5);
-    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
+    assert_eq!(retry, Some(Action::Attempt));
     assert_eq!(life.phase(), Phase::Opening);
+}
+
+#[test]
+fn a_tunnel_of_another_session_ends_the_wait_for_one_and_no_other() {
+    let mut life = up();
+    life.handle(Event::WayLost(lost()), at(100), 0.9);
+    let retry = life.handle(Event::Nudged(RetryTrigger::Tunnel), at(100), 0.5);
+    assert_eq!(retry, Some(Action::Attempt));
+    let unreachable = Cause::DatabaseUnreachable {
+        server: bastion(),
+        detail: "connection refused".into(),
+    };
+    life.handle(Event::AttemptFailed(unreachable), at(101), 0.9);
+    let none = life.handle(Event::Nudged(RetryTrigger::Tunnel), at(101), 0.5);
+    assert_eq!(none, None);
 }
 
 #[test]
@@ -174,7 +190,7 @@ fn a_new_token_wakes_a_session_that_waits_for_one() {
     life.handle(Event::AttemptFailed(Cause::NotLoggedIn), at(1), 0.5);
     assert_eq!(life.phase(), Phase::Failed);
     let retry = life.handle(Event::Nudged(RetryTrigger::Token), at(2), 0.5);
-    assert_eq!(retry, Some(Action::Attempt(RenewalScope::Nothing)));
+    assert_eq!(retry, Some(Action::Attempt));
 }
 
 #[test]
@@ -198,28 +214,41 @@ fn a_connection_pool_does_not_hammer_an_add_on_that_is_not_ready() {
 }
 
 #[test]
-fn a_rotation_that_fails_leaves_the_session_up() {
-    let mut life = up();
-    let rotate = life.handle(Event::RotationDue, at(10), 0.5);
-    assert_eq!(rotate, Some(Action::Attempt(RenewalScope::Everything)));
-    let unavailable = Cause::ProviderUnavailable {
-        api: "Borealis API",
-        detail: "503".into(),
+fn a_target_that_leads_elsewhere_is_followed_at_once() {
+    let moved = || Cause::TargetMoved {
+        target: "sushi".into(),
+        from: "a".into(),
+        to: "b".into(),
     };
-    assert_eq!(
-        life.handle(Event::AttemptFailed(unavailable.clone()), at(11), 0.5),
-        None
-    );
-    assert_eq!(life.phase(), Phase::Up);
-    assert_eq!(life.last_error(), Some(&unavailable));
+    let mut life = up();
+    let next = life.handle(Event::WayLost(moved()), at(10), 0.9);
+    assert_eq!(next, Some(Action::Attempt));
+    assert_eq!(life.phase(), Phase::Reconnecting);
+    // What is under way leads to where it led before.
+    let mut life = up();
+    life.handle(Event::WayLost(lost()), at(10), 0.9);
+    life.handle(Event::Tick, at(11), 0.9);
+    life.handle(Event::AttemptSucceeded, at(12), 0.9);
+    let next = life.handle(Event::WayLost(moved()), at(13), 0.9);
+    assert_eq!(next, Some(Action::Attempt));
 }
 
 #[test]
-fn a_rotation_asked_for_during_an_attempt_follows_it() {
+fn a_session_that_was_up_goes_on_looking_for_its_target() {
+    let gone = || Cause::AddonNotFound {
+        addon: "NAVY".into(),
+        app: Some("ramen".into()),
+    };
     let (mut life, _) = SessionStateMachine::begin(at(0));
-    assert_eq!(life.handle(Event::RotationDue, at(1), 0.5), None);
-    let next = life.handle(Event::AttemptSucceeded, at(2), 0.5);
-    assert_eq!(next, Some(Action::Attempt(RenewalScope::Everything)));
+    life.handle(Event::AttemptFailed(gone()), at(1), 0.5);
+    assert_eq!(life.phase(), Phase::Failed);
+    let mut life = up();
+    life.handle(Event::WayLost(gone()), at(10), 0.5);
+    life.handle(Event::Tick, at(11), 0.5);
+    life.handle(Event::AttemptFailed(gone()), at(12), 0.5);
+    assert_eq!(life.phase(), Phase::Reconnecting);
+    assert_eq!(life.last_error(), Some(&gone()));
+    assert!(life.retry_at().is_some());
 }
 
 fn cause() -> impl Strategy<Value = Cause> {
@@ -246,134 +275,75 @@ fn event() -> impl Strategy<Value = Event> {
             Just(RetryTrigger::Client),
             Just(RetryTrigger::User),
             Just(RetryTrigger::Network),
-            Just(RetryTrigger::Token)
+            Just(RetryTrigger::Token),
+            Just(RetryTrigger::Tunnel)
         ]
         .prop_map(Event::Nudged),
-        Just(Event::RotationDue),
         Just(Event::Tick),
         Just(Event::Tick),
     ]
 }
 
-/// The rules once more, in the simplest words: which attempts there are, and what the
-/// user sees, without when.
+/// What an onlooker counts of a session: what it was told, and how often it tried.
 #[derive(Debug, Default)]
-struct Model {
-    trying: bool,
-    up: bool,
-    was_up: bool,
-    gave_up: bool,
-    closed: bool,
-    renewed: bool,
-    rotate_next: bool,
-}
-
-impl Model {
-    fn phase(&self) -> Phase {
-        match self {
-            Self { closed: true, .. } => Phase::Closing,
-            Self { up: true, .. } => Phase::Up,
-            Self { gave_up: true, .. } => Phase::Failed,
-            Self { was_up: true, .. } => Phase::Reconnecting,
-            _ => Phase::Opening,
-        }
-    }
-
-    /// What an event must lead to; where it depends on the time, `may` is what happened.
-    fn expect(&mut self, event: &Event, may: Option<RenewalScope>) -> Option<RenewalScope> {
-        if self.closed {
-            return None;
-        }
-        let begun = match event {
-            Event::AttemptSucceeded => {
-                (self.trying, self.renewed) = (false, false);
-                (self.up, self.was_up, self.gave_up) = (true, true, false);
-                std::mem::take(&mut self.rotate_next).then_some(RenewalScope::Everything)
-            }
-            Event::AttemptFailed(cause) => {
-                self.trying = false;
-                match cause.retry() {
-                    Retry::NewLease if !self.renewed => {
-                        self.renewed = true;
-                        let is_key = matches!(cause, Cause::BastionRefusedKey { .. });
-                        Some(if is_key {
-                            RenewalScope::SshKey
-                        } else {
-                            RenewalScope::Password
-                        })
-                    }
-                    _ if self.up => {
-                        std::mem::take(&mut self.rotate_next).then_some(RenewalScope::Everything)
-                    }
-                    retry => {
-                        self.gave_up = matches!(retry, Retry::Never | Retry::WhenTokenChanges);
-                        None
-                    }
-                }
-            }
-            Event::WayLost(_) => {
-                let was_up = std::mem::take(&mut self.up);
-                // At once only where the network has just changed.
-                if was_up && !self.trying { may } else { None }
-            }
-            Event::RotationDue if self.trying => {
-                self.rotate_next = true;
-                None
-            }
-            Event::RotationDue => Some(RenewalScope::Everything),
-            Event::Close => {
-                self.closed = true;
-                None
-            }
-            Event::Nudged(RetryTrigger::User) if !self.up && !self.trying => {
-                Some(RenewalScope::Nothing)
-            }
-            // Whether it is time is what the other tests are about.
-            Event::Nudged(_) | Event::Tick if !self.up => may,
-            Event::Nudged(_) | Event::Tick => None,
-        };
-        if let Some(renew) = begun {
-            self.trying = true;
-            self.gave_up = false;
-            if renew == RenewalScope::Everything {
-                self.rotate_next = false;
-            }
-        }
-        begun
-    }
+struct Onlooker {
+    is_up: bool,
+    attempts: u32,
+    /// Reasons to try at once that came from outside.
+    reasons: u32,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
-    /// Over any history it does what the model does, and waits no longer than it may.
+    /// Over any history: it says that it is up exactly where the last it heard of the way was
+    /// good; it gives up only for what waiting doesn't change; what clients and timers bring
+    /// about is no more than one attempt a second; and it waits no longer than it may.
     #[test]
-    fn it_lives_as_the_model_does(
-        history in proptest::collection::vec((event(), 0_u64..60, 0.0..1.0_f64), 0..40),
+    fn it_tells_the_truth_and_hammers_nobody(
+        history in proptest::collection::vec((event(), 0_u64..60, 0.5..1.0_f64), 0..60),
         close in proptest::option::of(0_usize..200)
     ) {
         let (mut life, _) = SessionStateMachine::begin(at(0));
-        let mut model = Model { trying: true, ..Model::default() };
-        let mut now = 0;
+        let mut seen = Onlooker::default();
+        let (mut now, mut closed) = (0, false);
         for (number, (event, passed, jitter)) in history.into_iter().enumerate() {
             now += passed;
             let event = if close == Some(number) { Event::Close } else { event };
             let ends = matches!(event, Event::AttemptSucceeded | Event::AttemptFailed(_));
-            if ends && !model.trying {
+            if ends && !life.is_attempting() {
                 continue;
             }
+            closed |= event == Event::Close;
+            match &event {
+                Event::AttemptSucceeded => seen.is_up = true,
+                Event::WayLost(_) => {
+                    seen.is_up = false;
+                    seen.reasons += 1;
+                }
+                Event::AttemptFailed(cause) => {
+                    seen.reasons += u32::from(cause.retry() == Retry::NewLease);
+                }
+                Event::Nudged(RetryTrigger::Client) | Event::Close | Event::Tick => {}
+                Event::Nudged(_) => seen.reasons += 1,
+            }
             let did = life.handle(event.clone(), at(now), jitter);
-            let did = did.map(|Action::Attempt(renew)| renew);
-            prop_assert_eq!(did, model.expect(&event, did), "{:?} at {}", event, now);
-            prop_assert_eq!(life.phase(), model.phase(), "{:?} at {}", event, now);
-            prop_assert!(model.closed || life.is_attempting() == model.trying);
+            seen.attempts += u32::from(did.is_some());
+            prop_assert!(did.is_none() || !closed, "nothing begins while it closes");
+            prop_assert_eq!(life.phase() == Phase::Closing, closed);
+            prop_assert!(closed || (life.phase() == Phase::Up) == seen.is_up, "{:?}", event);
+            if life.phase() == Phase::Failed {
+                let retry = life.last_error().map(Cause::retry);
+                prop_assert!(matches!(retry, Some(Retry::Never | Retry::WhenTokenChanges)));
+            }
+            let most = u64::from(seen.reasons) + now + 1;
+            prop_assert!(u64::from(seen.attempts) <= most, "{:?} in {} s", seen, now);
             if let Some(retry_at) = life.retry_at() {
                 let longest = SessionStateMachine::SLOW.mul_f64(1.25).max(Backoff::CAP);
                 prop_assert!(retry_at.since(at(now)) <= longest);
             }
         }
     }
-
 }
 
 proptest! {
@@ -394,7 +364,7 @@ proptest! {
             }
             attempting &= !ends;
             let replaces = life.retry_at().is_some() || event == Event::Nudged(RetryTrigger::Network);
-            if let Some(Action::Attempt(_)) = life.handle(event, at(now), jitter) {
+            if let Some(Action::Attempt) = life.handle(event, at(now), jitter) {
                 prop_assert!(!attempting || replaces, "a second attempt at a time");
                 attempting = true;
             }

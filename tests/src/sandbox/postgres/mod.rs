@@ -43,6 +43,12 @@ hostssl all all samenet       scram-sha-256
 host    all all samenet       scram-sha-256
 ";
 
+/// The same, but nobody who isn't the superuser is let in.
+const CLOSED_HBA: &str = "\
+local   all all               trust
+host    all all samenet       reject
+";
+
 /// A database server.
 #[derive(Debug)]
 pub(crate) struct Postgres {
@@ -68,6 +74,10 @@ pub enum PostgresAction {
     Restart,
     /// Ends at once without a clean-up, as in a power cut.
     Crash,
+    /// Refuses every log-in through the bastion (28000), whatever the password.
+    RefuseLogins,
+    /// Lets people in again.
+    AcceptLogins,
 }
 
 // === impl Postgres ===
@@ -174,8 +184,22 @@ impl Postgres {
                 self.halt(Signal::INT).await;
                 self.launch().await?;
             }
+            PostgresAction::RefuseLogins => self.obey(CLOSED_HBA).await?,
+            PostgresAction::AcceptLogins => self.obey(HBA).await?,
         }
         Ok(())
+    }
+
+    /// Changes who is let in, from the next log-in on.
+    async fn obey(&self, hba: &str) -> Result<(), SandboxError> {
+        let file = self.home.join("data").join("pg_hba.conf");
+        write(&file, hba, self.run_as.as_ref(), 0o600)?;
+        let admin = self.admin("postgres").await?;
+        let reload = "select pg_reload_conf()";
+        admin
+            .batch_execute(reload)
+            .await
+            .map_err(SandboxError::sql("reading pg_hba.conf again"))
     }
 
     /// Ends the server for good without a clean-up, which its temporary data doesn't need.
