@@ -32,10 +32,20 @@ pub(super) async fn execute(
     key: &OnceLock<CancelKey>,
 ) -> Result<(), Failure> {
     let mut connection = Connection::open(Path::new(&job.socket)).await?;
-    login::log_in(&mut connection, job, output, key).await?;
+    let version = login::log_in(&mut connection, job, output, key).await?;
+    let settings = settings(version);
     connection
-        .send(|out| frontend::query(&job.sql, out))
+        .send(|out| {
+            // In one go, so that the settings cost no round trip.
+            for text in settings.into_iter().chain([job.sql.as_str()]) {
+                frontend::query(text, out)?;
+            }
+            Ok(())
+        })
         .await?;
+    if settings.is_some() {
+        skip(&mut connection, job).await?;
+    }
     let mut results = Collector::new(job, output)?;
     loop {
         let message = match connection.incoming.buffered()? {
@@ -72,6 +82,30 @@ pub(super) async fn execute(
         })
         .await;
     Ok(())
+}
+
+/// Has the server look, while it executes a statement, whether this end is still there:
+/// SIGKILL, or a machine that is switched off, leaves no time for a cancel request.
+/// PostgreSQL can do that from version 14 on.
+fn settings(version: u32) -> Option<&'static str> {
+    (version >= 14).then_some("set client_connection_check_interval = '1s'")
+}
+
+/// Passes over what comes back of the settings. A server that can't have them goes without.
+async fn skip(connection: &mut Connection, job: &Job) -> Result<(), Failure> {
+    loop {
+        match connection.incoming.next().await? {
+            Message::ReadyForQuery(_) => return Ok(()),
+            Message::ErrorResponse(body) => {
+                let failure = complaint::failure(body.fields(), "", job.access)?;
+                // A fatal one, such as the end of the session, is followed by no more.
+                if failure.message.ends_with("(SQLSTATE 57P01)") {
+                    return Err(failure);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What has come back so far.

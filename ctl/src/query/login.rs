@@ -19,13 +19,15 @@ use super::{
 };
 use crate::{failure::Failure, output::Output};
 
-/// Logs in; leaves the connection ready for a query.
+/// Logs in; leaves the connection ready for a query. Answers the server's major version, 0
+/// where it doesn't say.
 pub(super) async fn log_in(
     connection: &mut Connection,
     job: &Job,
     output: &Output,
     key: &OnceLock<CancelKey>,
-) -> Result<(), Failure> {
+) -> Result<u32, Failure> {
+    let mut version = 0;
     let parameters = [
         ("user", job.user.as_str()),
         ("database", &job.database),
@@ -54,7 +56,12 @@ pub(super) async fn log_in(
                 }
                 scram(connection, job).await?;
             }
-            Message::AuthenticationOk | Message::ParameterStatus(_) => {}
+            Message::ParameterStatus(body) => {
+                if body.name().is_ok_and(|name| name == "server_version") {
+                    version = major(body.value().unwrap_or_default());
+                }
+            }
+            Message::AuthenticationOk => {}
             Message::BackendKeyData(body) => {
                 // Set once for each connection, and there is one.
                 let _ = key.set(CancelKey {
@@ -66,10 +73,16 @@ pub(super) async fn log_in(
             Message::ErrorResponse(body) => {
                 return Err(complaint::failure(body.fields(), "", job.access)?);
             }
-            Message::ReadyForQuery(_) => return Ok(()),
+            Message::ReadyForQuery(_) => return Ok(version),
             _ => return Err(unsupported()),
         }
     }
+}
+
+/// Of `15.14 (Debian 15.14-0+deb12u1)` and `17devel`.
+fn major(version: &str) -> u32 {
+    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
+    version[..digits].parse().unwrap_or(0)
 }
 
 async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(), Failure> {
