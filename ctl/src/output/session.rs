@@ -546,3 +546,42 @@ pub(super) fn address(session: &v1::Session) -> String {
 fn known(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Global;
+
+    #[test]
+    fn a_narrow_terminal_shows_the_port_whatever_the_name() {
+        let output = Output::new(&Global {
+            socket: None,
+            format: Format::Table,
+            no_color: true,
+            quiet: false,
+        });
+        let session = v1::Session {
+            name: "a-long-name-of-an-app.borealis_pg_maroon-rw".into(),
+            state: v1::State::Reconnecting.into(),
+            host: "127.0.0.1".into(),
+            port: 15432,
+            ..v1::Session::default()
+        };
+        let shown = |width, overlong| {
+            let table = output.session_table(std::slice::from_ref(&session), width, overlong);
+            table.as_str().to_owned()
+        };
+        let cut = shown(Some(40), Overlong::Cut);
+        assert!(cut.lines().all(|line| line.chars().count() <= 40), "{cut}");
+        assert!(
+            cut.lines()
+                .nth(1)
+                .unwrap()
+                .starts_with("15432  reconnecting  a-long"),
+            "{cut}"
+        );
+        // What the terminal wraps is whole.
+        assert!(shown(Some(40), Overlong::Wrap).contains(&session.name));
+        assert!(shown(None, Overlong::Wrap).contains("127.0.0.1:15432"));
+    }
+}
