@@ -1,5 +1,7 @@
 //! What the sessions of an add-on share: its tunnels, and the renewal of its credentials.
 
+use std::time::Duration;
+
 use borealis_proto::v1::{Session, State};
 use borealis_tests::{
     harness::TestMachine,
@@ -167,9 +169,14 @@ fn open_never_says_up_of_a_credential_that_was_never_let_in() {
 fn rotate_is_answered_also_while_the_session_can_not_come_up() {
     let machine = TestMachine::new();
     let faults = machine.sandbox.faults();
+    // Asked for while an attempt is under way that will fail.
+    faults.add(Fault::on(
+        "personal-db-users",
+        Action::delay(Duration::from_secs(2)),
+    ));
     faults.add(Fault::on("personal-db-users", Action::status(403)));
     machine.ctl_ok(&["open", "sushi", "--no-wait"]);
-    machine.wait_for("sushi", |session| session.last_error.is_some());
+    machine.wait_for("sushi", |session| session.step.contains("credentials"));
     let refused = machine.ctl(&["rotate", "sushi"]);
     assert_eq!(
         refused.code.map(|code| code != 0),
