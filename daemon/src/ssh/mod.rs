@@ -2,12 +2,19 @@
 //! the one that the API gave, and channels to the database through it.
 //!
 //! The only importer of russh. Decides nothing about retries: failures are told as a
-//! [`Cause`] and end here.
+//! [`Cause`](crate::model::Cause) and end here.
 
 mod channel;
+mod connect;
 mod dial;
+mod failure;
+mod greeting;
+mod handler;
 mod host_key;
+mod intake;
+mod keepalive;
 mod metered_stream;
+mod receive_window;
 mod tunnel;
 
 pub use channel::ChannelStream;

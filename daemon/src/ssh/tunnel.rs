@@ -1,7 +1,7 @@
 //! One authenticated connection to the bastion.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -10,34 +10,32 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    channel::{Budget, ChannelReader, ChannelStream},
-    dial::{Handler, ReceiveWindow},
-    metered_stream::LinkStats,
+    channel::ChannelStream, dial::Keepalive, handler::Handler, intake::Intake, keepalive::Watch,
+    metered_stream::LinkStats, receive_window::ReceiveWindow,
 };
 use crate::model::{Cause, Generation, HostPort};
 
-/// What all channels of a tunnel together may keep on disk of what their clients don't take.
-/// russh gives the server its window back whether or not a client reads, so this much comes
-/// over the line for nobody before it is known that nobody wants it.
-const SPILL: u64 = 128 * 1024 * 1024;
 /// How often it is looked whether a line was heard.
 const LISTEN: Duration = Duration::from_millis(50);
 
 /// An SSH connection with its channels. It ends when the last of its handles and channels
 /// is dropped, or when the line or the server ends it.
 #[derive(Clone)]
-pub struct Tunnel(Arc<Inner>);
+pub struct Tunnel(Arc<Parts>);
 
-struct Inner {
-    handle: client::Handle<Handler>,
-    bastion: HostPort,
-    generation: Generation,
-    closed: CancellationToken,
-    loss: Loss,
-    stats: LinkStats,
-    window: ReceiveWindow,
-    readers: Mutex<Vec<Weak<ChannelReader>>>,
-    budget: Arc<Budget>,
+/// What a tunnel is made of.
+pub(super) struct Parts {
+    pub(super) handle: Arc<client::Handle<Handler>>,
+    pub(super) bastion: HostPort,
+    /// The generation of the key that it was authenticated with.
+    pub(super) generation: Generation,
+    /// Told when the connection has ended.
+    pub(super) closed: CancellationToken,
+    /// Why it did.
+    pub(super) loss: Loss,
+    pub(super) stats: LinkStats,
+    pub(super) intake: Arc<Intake>,
+    pub(super) window: ReceiveWindow,
 }
 
 /// Sees the end of a tunnel, or of a channel, without keeping it alive, and how long its line
@@ -56,7 +54,14 @@ pub struct Reserved(Counted);
 
 /// Why a connection ended; the first to say it is believed.
 #[derive(Clone, Default)]
-pub(super) struct Loss(Arc<OnceLock<String>>);
+pub(super) struct Loss(Arc<Noted>);
+
+#[derive(Default)]
+struct Noted {
+    detail: OnceLock<String>,
+    /// The server's own words.
+    farewell: OnceLock<String>,
+}
 
 /// Counts one channel of a tunnel while it lives, and keeps the tunnel alive.
 pub(super) struct Counted(Tunnel);
@@ -75,15 +80,28 @@ pub enum Liveness {
 impl Loss {
     pub(super) fn note(&self, detail: String) {
         // A later report is only an echo of the first.
-        let _ = self.0.set(detail);
+        let _ = self.0.detail.set(detail);
+    }
+
+    /// Notes that the server ended the connection, and with what words.
+    pub(super) fn note_farewell(&self, words: Option<String>) {
+        self.note(match &words {
+            Some(words) => format!("the server ended it: {words}"),
+            None => "the server ended it".into(),
+        });
+        if let Some(words) = words {
+            let _ = self.0.farewell.set(words);
+        }
+    }
+
+    /// With what words the server ended the connection.
+    pub(super) fn farewell(&self) -> Option<String> {
+        self.0.farewell.get().cloned()
     }
 
     fn cause(&self) -> Cause {
-        let detail = self
-            .0
-            .get()
-            .cloned()
-            .unwrap_or_else(|| "the connection ended".into());
+        let detail = self.0.detail.get().cloned();
+        let detail = detail.unwrap_or_else(|| "the connection ended".into());
         Cause::TunnelLost { detail }
     }
 }
@@ -94,7 +112,7 @@ impl Closing {
     /// Completes when the connection has ended, with the reason.
     pub async fn closed(&self) -> Cause {
         self.closed.cancelled().await;
-        match self.channel.0.get() {
+        match self.channel.0.detail.get() {
             Some(_) => self.channel.cause(),
             None => self.loss.cause(),
         }
@@ -125,48 +143,37 @@ impl Closing {
 // === impl Tunnel ===
 
 impl Tunnel {
-    pub(super) fn new(
-        handle: client::Handle<Handler>,
-        bastion: HostPort,
-        generation: Generation,
-        closed: CancellationToken,
-        loss: Loss,
-        stats: LinkStats,
-        window: ReceiveWindow,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            handle,
-            bastion,
-            generation,
-            closed,
-            loss,
-            stats,
-            window,
-            readers: Mutex::default(),
-            budget: Budget::new(SPILL),
-        }))
+    /// Watched over as `keepalive` says.
+    pub(super) fn new(parts: Parts, keepalive: Keepalive) -> Self {
+        let watch = Watch {
+            keepalive,
+            closed: parts.closed.clone(),
+            loss: parts.loss.clone(),
+            stats: parts.stats.clone(),
+            intake: Arc::clone(&parts.intake),
+        };
+        tokio::spawn(watch.run(Arc::downgrade(&parts.handle)));
+        Self(Arc::new(parts))
     }
 
     /// Asks the server for a sign of life and waits at most `limit` for it. Whatever comes
     /// from the server counts: on a line that is busy with an upload the answer itself
     /// stands in a queue.
     pub async fn probe(&self, limit: Duration) -> Liveness {
-        // A channel that isn't read would keep the loop from answering.
-        self.decouple();
-        let heard = self.0.stats.heard();
-        let heard_again = async {
+        let signs = self.0.stats.signs();
+        let is_alive = || self.0.stats.signs() != signs || self.is_jammed();
+        let shows_life = async {
             let mut look = interval(LISTEN);
-            while self.0.stats.heard() == heard {
+            while !is_alive() {
                 look.tick().await;
             }
         };
         tokio::select! {
             Ok(()) = self.0.handle.send_ping() => {}
-            () = heard_again => {}
+            () = shows_life => {}
             () = sleep(limit) => {}
         }
-        let answered = self.0.stats.heard() != heard || self.0.budget.is_jammed();
-        if answered && !self.is_closed() {
+        if is_alive() && !self.is_closed() {
             Liveness::Alive
         } else {
             Liveness::Silent
@@ -180,30 +187,9 @@ impl Tunnel {
         self.0.closed.cancel();
     }
 
-    /// Takes a channel's reader in; decoupled, where the channel isn't the only one.
-    pub(super) fn admit(&self, reader: &Arc<ChannelReader>) {
-        let mut readers = self
-            .0
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|known| known.strong_count() > 0);
-        readers.push(Arc::downgrade(reader));
-        if self.channels() > 1 {
-            reader.decouple(&self.0.budget);
-        }
-    }
-
-    /// Makes all channels independent of their readers.
-    fn decouple(&self) {
-        let readers = self
-            .0
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for reader in readers.iter().filter_map(Weak::upgrade) {
-            reader.decouple(&self.0.budget);
-        }
+    /// What waits for its channels' readers.
+    pub(super) fn intake(&self) -> &Arc<Intake> {
+        &self.0.intake
     }
 
     /// Counts a channel that is about to be opened, so that nobody else takes the tunnel for
@@ -242,9 +228,10 @@ impl Tunnel {
         }
     }
 
-    /// Whether it waits for a client that doesn't read, and its channels with it.
+    /// Whether its line isn't read for a client that doesn't read, so that its channels wait
+    /// and the server can't be heard.
     pub fn is_jammed(&self) -> bool {
-        self.0.budget.is_jammed()
+        self.0.intake.is_paused()
     }
 
     /// Whether the connection has ended.
@@ -259,7 +246,7 @@ impl Tunnel {
 
     /// How many channels are open or being opened.
     pub fn channels(&self) -> usize {
-        self.0.budget.channels()
+        self.0.intake.count()
     }
 
     /// The generation of the key that it was authenticated with.
@@ -334,9 +321,7 @@ impl Reserved {
 
 impl Counted {
     fn new(tunnel: &Tunnel) -> Self {
-        if tunnel.0.budget.join() > 0 {
-            tunnel.decouple();
-        }
+        tunnel.0.intake.join();
         Self(tunnel.clone())
     }
 
@@ -347,6 +332,6 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.budget.leave();
+        self.0.0.intake.leave();
     }
 }

@@ -153,6 +153,12 @@ pub enum Cause {
         bastion: HostPort,
         detail: String,
     },
+    /// It was reached, and closed the connection before SSH began.
+    BastionBusy {
+        bastion: HostPort,
+        /// Its own words.
+        said: Option<String>,
+    },
     BastionRefusedKey {
         bastion: HostPort,
     },
@@ -281,6 +287,7 @@ impl Cause {
             Self::BastionUnreachable { bastion, detail } => {
                 way::bastion_unreachable(bastion, detail)
             }
+            Self::BastionBusy { bastion, said } => way::bastion_busy(bastion, said.as_deref()),
             Self::BastionRefusedKey { bastion } => way::bastion_refused_key(bastion),
             Self::HostKeyDiffers { bastion } => way::host_key_differs(bastion),
             Self::TunnelLost { detail } => way::tunnel_lost(detail),

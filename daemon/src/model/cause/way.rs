@@ -19,6 +19,18 @@ pub(super) fn bastion_unreachable(bastion: &HostPort, detail: &str) -> Words {
     )
 }
 
+pub(super) fn bastion_busy(bastion: &HostPort, said: Option<&str>) -> Words {
+    Words::new(
+        match said {
+            Some(said) => {
+                format!("the SSH server {bastion} lets nobody in for the moment; it said: {said}")
+            }
+            None => format!("the SSH server {bastion} closed the connection at once"),
+        },
+        "it may have too many connections, or too many from this network; borealisd tries again by itself",
+    )
+}
+
 pub(super) fn bastion_refused_key(bastion: &HostPort) -> Words {
     Words::new(
         format!("the SSH server {bastion} refused the personal SSH key"),
