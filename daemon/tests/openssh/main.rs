@@ -338,6 +338,29 @@ async fn readers_that_share_a_line_may_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_again_and_again_stops_nobody() {
+    let sshd = Sshd::start(&["ed25519"], "ed25519");
+    let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let server = source(96 << 20).await;
+    let mut fitful = tunnel.reserve().open(&server).await.unwrap();
+    let mut prompt = tunnel.reserve().open(&echo().await).await.unwrap();
+    let mut piece = vec![0; 6 << 20];
+    for _ in 0..15 {
+        fitful.read_exact(&mut piece).await.unwrap();
+        // By then more waits for the other than the line bears, so that it stops being read.
+        for _ in 0..20 {
+            let asking = async {
+                prompt.write_all(b"there and back").await.unwrap();
+                prompt.read_exact(&mut [0; 14]).await.unwrap();
+            };
+            let answer = timeout(Duration::from_secs(20), asking).await;
+            assert!(answer.is_ok(), "no answer");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_transfer_is_lost_when_the_server_wants_new_keys() {
     // 192 MiB down and 48 MiB up: new keys some sixty times.
     let sshd = Sshd::with_settings("RekeyLimit 4M");

@@ -75,21 +75,16 @@ impl<Q: Stream<Item = ChannelMsg> + Unpin> Pump<Q> {
         }
     }
 
-    /// Works until the reader has taken all that came. Gives the queue back, unless the channel
-    /// has ended or nobody reads it any more.
+    /// Works until the reader has taken all that came, and nothing is on its way to it. Gives
+    /// the queue back then, unless the channel has ended or nobody reads it any more.
     ///
     /// # Errors
     /// Why it gives the channel up.
     pub(super) async fn run(mut self) -> Result<Option<Q>, &'static str> {
         loop {
-            match self.end {
-                _ if !self.backlog.is_empty() => {}
-                Some(end) => {
-                    self.pass_on(end).await;
-                    return Ok(None);
-                }
-                None if self.has_begun => return Ok(Some(self.queue)),
-                None => {}
+            if let (Some(end), true) = (self.end, self.backlog.is_empty()) {
+                self.pass_on(end).await;
+                return Ok(None);
             }
             self.full_since = match self.full_since {
                 _ if !self.backlog.is_full() => None,
@@ -100,7 +95,7 @@ impl<Q: Stream<Item = ChannelMsg> + Unpin> Pump<Q> {
             let overdue = overdue(self.full_since, self.last_taken, self.channels.clone());
             let next = tokio::select! {
                 message = self.queue.next(), if may_take => Next::Message(message),
-                room = self.reader.reserve(), if !self.backlog.is_empty() => match room {
+                room = self.reader.reserve(), if self.has_begun => match room {
                     Ok(_) => Next::Room,
                     Err(_) => Next::Gone,
                 },
@@ -109,6 +104,8 @@ impl<Q: Stream<Item = ChannelMsg> + Unpin> Pump<Q> {
             };
             match next {
                 Next::Message(message) => self.on_message(message).await,
+                // The reader has taken the last that there was.
+                Next::Room if self.backlog.is_empty() => return Ok(Some(self.queue)),
                 Next::Room => self.on_room().await?,
                 Next::Gone => return Ok(None),
                 Next::Overdue => return Err(CUT_OFF),
@@ -253,6 +250,19 @@ mod tests {
         let queue = bench.running.await.unwrap().unwrap();
         bench.server.send(data(1)).await.unwrap();
         assert!(queue.unwrap().next().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_does_not_get_it_back() {
+        // Which of two ready things is done first is drawn.
+        for _ in 0..32 {
+            let mut bench = bench(2);
+            bench.send(5).await;
+            let taken = timeout(STALLED / 2, bench.all_is_taken()).await;
+            assert!(taken.is_ok(), "something is left in the queue");
+            assert!(!bench.running.is_finished());
+            assert!(bench.client.try_recv().is_ok());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc,
+    oneshot::{self, error::TryRecvError},
+};
 
 use super::{
     super::{
@@ -38,7 +41,7 @@ pub(super) enum ReadMode {
     /// From a pump. An empty message is the end; without one the queue comes back.
     Buffered {
         messages: mpsc::Receiver<Bytes>,
-        queue: oneshot::Receiver<Queue>,
+        back: oneshot::Receiver<Queue>,
     },
     /// From nowhere: the pump gave the channel up, or it broke.
     Broken,
@@ -78,29 +81,43 @@ impl ChannelReader {
     /// Has a pump take what waits and what comes, until the reader has caught up.
     pub(in crate::ssh) fn decouple(&self) {
         let mut feed = self.feed();
-        if !matches!(feed.mode, ReadMode::Direct(_)) {
-            return;
-        }
         // A pump hands on one message at a time: what is kept is counted in the pump.
         let (sender, messages) = mpsc::channel(1);
-        let (hand_back, queue) = oneshot::channel();
-        let buffered = ReadMode::Buffered { messages, queue };
-        if let ReadMode::Direct(queue) = std::mem::replace(&mut feed.mode, buffered) {
-            let intake = Arc::clone(&queue.intake);
-            let pump = Pump::new(queue, sender, intake.budget(), intake.channels());
-            let closing = feed.closing.clone();
-            tokio::spawn(async move {
-                match pump.run().await {
-                    // Who read it may have gone.
-                    Ok(Some(queue)) => drop(hand_back.send(queue)),
-                    Ok(None) => {}
-                    Err(gives_up) => {
-                        tracing::warn!("{gives_up}");
-                        closing.end(gives_up);
+        let (hand_back, back) = oneshot::channel();
+        let buffered = ReadMode::Buffered { messages, back };
+        let queue = match std::mem::replace(&mut feed.mode, buffered) {
+            ReadMode::Direct(queue) => queue,
+            ReadMode::Buffered { messages, mut back } => match back.try_recv() {
+                // The reader had taken all from the last pump, and has not looked since.
+                Ok(queue) => queue,
+                Err(problem) => {
+                    if problem == TryRecvError::Closed {
+                        // The pump has ended. A receiver that has said so says it only once.
+                        back = oneshot::channel().1;
                     }
+                    feed.mode = ReadMode::Buffered { messages, back };
+                    return;
                 }
-            });
-        }
+            },
+            ReadMode::Broken => {
+                feed.mode = ReadMode::Broken;
+                return;
+            }
+        };
+        let intake = Arc::clone(&queue.intake);
+        let pump = Pump::new(queue, sender, intake.budget(), intake.channels());
+        let closing = feed.closing.clone();
+        tokio::spawn(async move {
+            match pump.run().await {
+                // Who read it may have gone.
+                Ok(Some(queue)) => drop(hand_back.send(queue)),
+                Ok(None) => {}
+                Err(gives_up) => {
+                    tracing::warn!("{gives_up}");
+                    closing.end(gives_up);
+                }
+            }
+        });
         if let Some(reader) = feed.reader.take() {
             reader.wake();
         }
@@ -112,11 +129,11 @@ impl ChannelReader {
         loop {
             let message = match &mut feed.mode {
                 ReadMode::Direct(queue) => Pin::new(queue).poll_next(context),
-                ReadMode::Buffered { messages, queue } => {
+                ReadMode::Buffered { messages, back } => {
                     if let Some(bytes) = ready!(messages.poll_recv(context)) {
                         return Poll::Ready(Ok(bytes));
                     }
-                    feed.mode = match ready!(Pin::new(queue).poll(context)) {
+                    feed.mode = match ready!(Pin::new(back).poll(context)) {
                         Ok(queue) => ReadMode::Direct(queue),
                         Err(_) => ReadMode::Broken,
                     };
