@@ -19,20 +19,13 @@ use super::{
     failure::{Failure, plain, with_words},
     handler::Handler,
     intake::{Intake, MESSAGES},
+    keepalive::Keepalive,
+    loss::Loss,
     metered_stream::MeteredStream,
     receive_window::ReceiveWindow,
-    tunnel::{Loss, Parts},
+    tunnel::Parts,
 };
 use crate::model::{Cause, Lease, SshCredential};
-
-/// How soon a silent line counts as dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keepalive {
-    /// How often a silent line is probed.
-    pub interval: Duration,
-    /// How long a probe may go unanswered.
-    pub timeout: Duration,
-}
 
 /// Limit for TCP and for the SSH handshake with log-in, each. sshd's own limit for a
 /// log-in is 120 s; a user waits less.

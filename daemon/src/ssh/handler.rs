@@ -14,7 +14,7 @@ use super::{
     failure::{Failure, describe},
     greeting::shown,
     intake::{Intake, Waiting},
-    tunnel::Loss,
+    loss::Loss,
 };
 
 /// What is kept of a connection for its callbacks.

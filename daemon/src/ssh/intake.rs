@@ -7,7 +7,7 @@
 //! holds the server back. The loop goes on sending.
 //!
 //! Where channels share the line, one reader that has stopped must not hold up the others: what
-//! waits for it is then [taken out of its queue](ChannelReader::decouple).
+//! waits for it is then [taken out of its queue](Reader::decouple).
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use futures_util::task::AtomicWaker;
 use russh::{ChannelId, ChannelMsg};
 use tokio::sync::{Notify, watch};
 
-use super::channel::{ChannelReader, QUEUE, TunnelBudget};
+use super::channel::{QUEUE, TunnelBudget};
 
 /// What a message costs beyond the bytes in it.
 const OVERHEAD: usize = 128;
@@ -53,10 +53,17 @@ pub(super) struct Waiting {
     is_closed: AtomicBool,
 }
 
+/// Who takes a channel's messages from its queue.
+pub(super) trait Reader: Send + Sync {
+    /// Has what waits, and what comes, taken out of the queue in the reader's place until the
+    /// reader has caught up.
+    fn decouple(&self);
+}
+
 #[derive(Default)]
 struct Known {
     waiting: Arc<Waiting>,
-    reader: Weak<ChannelReader>,
+    reader: Option<Weak<dyn Reader>>,
 }
 
 // === impl Intake ===
@@ -113,8 +120,8 @@ impl Intake {
     }
 
     /// Takes in who reads a channel.
-    pub(super) fn admit(&self, channel: ChannelId, reader: &Arc<ChannelReader>) {
-        self.known().entry(channel).or_default().reader = Arc::downgrade(reader);
+    pub(super) fn admit(&self, channel: ChannelId, reader: Weak<dyn Reader>) {
+        self.known().entry(channel).or_default().reader = Some(reader);
     }
 
     // What comes and goes.
@@ -177,7 +184,7 @@ impl Intake {
         let known = self.known();
         let most = known.values().filter_map(|known| {
             let waits = known.waiting.bytes.load(Ordering::SeqCst);
-            (waits >= share).then(|| known.reader.upgrade())?
+            (waits >= share).then(|| known.reader.as_ref()?.upgrade())?
         });
         for reader in most {
             reader.decouple();

@@ -12,9 +12,16 @@ use russh::client::Handle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    dial::Keepalive, handler::Handler, intake::Intake, metered_stream::LinkStats, tunnel::Loss,
-};
+use super::{handler::Handler, intake::Intake, loss::Loss, metered_stream::LinkStats};
+
+/// How soon a silent line counts as dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How often a silent line is probed.
+    pub interval: Duration,
+    /// How long a probe may go unanswered.
+    pub timeout: Duration,
+}
 
 /// How often the server hears something while it isn't heard: its own probes stand in a queue
 /// behind what no client takes, and any packet counts as an answer to them. Servers that ask

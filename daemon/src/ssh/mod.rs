@@ -13,11 +13,13 @@ mod handler;
 mod host_key;
 mod intake;
 mod keepalive;
+mod loss;
 mod metered_stream;
 mod receive_window;
 mod tunnel;
 
-pub use channel::ChannelStream;
-pub use dial::{Keepalive, dial};
+pub use channel::{ChannelStream, Reserved};
+pub use dial::dial;
 pub use host_key::HostKey;
-pub use tunnel::{Closing, Liveness, Reserved, Tunnel};
+pub use keepalive::Keepalive;
+pub use tunnel::{Closing, Liveness, Tunnel};

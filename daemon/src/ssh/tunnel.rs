@@ -1,17 +1,18 @@
 //! One authenticated connection to the bastion.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use russh::{ChannelOpenFailure, client};
+use russh::client;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    channel::ChannelStream, dial::Keepalive, handler::Handler, intake::Intake, keepalive::Watch,
-    metered_stream::LinkStats, receive_window::ReceiveWindow,
+    handler::Handler,
+    intake::Intake,
+    keepalive::{Keepalive, Watch},
+    loss::Loss,
+    metered_stream::LinkStats,
+    receive_window::ReceiveWindow,
 };
 use crate::model::{Cause, Generation, HostPort};
 
@@ -49,20 +50,6 @@ pub struct Closing {
     channel: Loss,
 }
 
-/// A channel of a tunnel that is about to be opened.
-pub struct Reserved(Counted);
-
-/// Why a connection ended; the first to say it is believed.
-#[derive(Clone, Default)]
-pub(super) struct Loss(Arc<Noted>);
-
-#[derive(Default)]
-struct Noted {
-    detail: OnceLock<String>,
-    /// The server's own words.
-    farewell: OnceLock<String>,
-}
-
 /// Counts one channel of a tunnel while it lives, and keeps the tunnel alive.
 pub(super) struct Counted(Tunnel);
 
@@ -75,46 +62,16 @@ pub enum Liveness {
     Silent,
 }
 
-// === impl Loss ===
-
-impl Loss {
-    pub(super) fn note(&self, detail: String) {
-        // A later report is only an echo of the first.
-        let _ = self.0.detail.set(detail);
-    }
-
-    /// Notes that the server ended the connection, and with what words.
-    pub(super) fn note_farewell(&self, words: Option<String>) {
-        self.note(match &words {
-            Some(words) => format!("the server ended it: {words}"),
-            None => "the server ended it".into(),
-        });
-        if let Some(words) = words {
-            let _ = self.0.farewell.set(words);
-        }
-    }
-
-    /// With what words the server ended the connection.
-    pub(super) fn farewell(&self) -> Option<String> {
-        self.0.farewell.get().cloned()
-    }
-
-    fn cause(&self) -> Cause {
-        let detail = self.0.detail.get().cloned();
-        let detail = detail.unwrap_or_else(|| "the connection ended".into());
-        Cause::TunnelLost { detail }
-    }
-}
-
 // === impl Closing ===
 
 impl Closing {
     /// Completes when the connection has ended, with the reason.
     pub async fn closed(&self) -> Cause {
         self.closed.cancelled().await;
-        match self.channel.0.detail.get() {
-            Some(_) => self.channel.cause(),
-            None => self.loss.cause(),
+        if self.channel.is_noted() {
+            self.channel.cause()
+        } else {
+            self.loss.cause()
         }
     }
 
@@ -187,35 +144,9 @@ impl Tunnel {
         self.0.closed.cancel();
     }
 
-    /// What waits for its channels' readers.
-    pub(super) fn intake(&self) -> &Arc<Intake> {
-        &self.0.intake
-    }
-
-    /// Counts a channel that is about to be opened, so that nobody else takes the tunnel for
-    /// an idle one.
-    pub fn reserve(&self) -> Reserved {
-        Reserved(Counted::new(self))
-    }
-
-    fn open_failure(&self, error: &russh::Error, server: HostPort) -> Cause {
-        let detail = match error {
-            russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
-                "connection refused"
-            }
-            russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited) => {
-                "forwarding there is not allowed"
-            }
-            russh::Error::ChannelOpenFailure(ChannelOpenFailure::ResourceShortage) => {
-                "it has no resources left"
-            }
-            russh::Error::ChannelOpenFailure(_) => "the channel was refused",
-            _ => return self.loss(),
-        };
-        Cause::DatabaseUnreachable {
-            server,
-            detail: detail.to_owned(),
-        }
+    /// What it is made of.
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
     }
 
     /// A watch on the connection's end that doesn't keep it alive.
@@ -275,52 +206,10 @@ impl Tunnel {
     }
 }
 
-// === impl Reserved ===
-
-impl Reserved {
-    /// The tunnel that it will be in.
-    pub fn tunnel(&self) -> &Tunnel {
-        &self.0.0
-    }
-
-    /// Opens a channel to a server behind the bastion.
-    ///
-    /// # Errors
-    /// `DatabaseUnreachable` where the bastion says no, `TunnelLost` where the connection has
-    /// ended. Dropping the future abandons the channel; the bastion is told.
-    pub async fn open(self, server: &HostPort) -> Result<ChannelStream, Cause> {
-        let count = self.0;
-        let server = server.clone();
-        // On a task of its own: russh has no way to give up a channel that is being opened,
-        // so one whose user has gone is closed as soon as it is there.
-        let opening = tokio::spawn(async move {
-            let tunnel = &count.0.0;
-            let opened = tunnel
-                .handle
-                .channel_open_direct_tcpip(
-                    server.host.as_str(),
-                    u32::from(server.port),
-                    "127.0.0.1",
-                    0,
-                )
-                .await;
-            match opened {
-                Ok(channel) => Ok(ChannelStream::new(channel, count)),
-                Err(error) => Err(count.0.open_failure(&error, server)),
-            }
-        });
-        opening.await.unwrap_or_else(|error| {
-            Err(Cause::Internal {
-                detail: error.to_string(),
-            })
-        })
-    }
-}
-
 // === impl Counted ===
 
 impl Counted {
-    fn new(tunnel: &Tunnel) -> Self {
+    pub(super) fn new(tunnel: &Tunnel) -> Self {
         tunnel.0.intake.join();
         Self(tunnel.clone())
     }

@@ -43,7 +43,6 @@ const USES: &[(&str, &[&str])] = &[
 const KNOWN: &[&[&str]] = &[
     &["proxy/connection.rs", "proxy/upstream.rs"],
     &["session/connect.rs", "session/under_way.rs"],
-    &["ssh/channel/mod.rs", "ssh/tunnel.rs"],
 ];
 
 /// Crates that only one module may name.

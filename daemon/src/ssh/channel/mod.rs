@@ -6,11 +6,12 @@
 //! back once the client has taken all of it.
 
 mod budget;
+mod open;
 mod pump;
 mod reader;
 mod spill;
 mod stream;
 
 pub(super) use budget::{ProcessBudget, QUEUE, TunnelBudget};
-pub(super) use reader::ChannelReader;
+pub use open::Reserved;
 pub use stream::ChannelStream;

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -18,7 +18,7 @@ use tokio::sync::{
 use super::{
     super::{
         Closing,
-        intake::{Intake, Waiting},
+        intake::{Intake, Reader, Waiting},
     },
     pump::Pump,
 };
@@ -74,53 +74,9 @@ impl ChannelReader {
             closing,
             reader: None,
         })));
-        intake.admit(channel, &reader);
+        let known: Weak<Self> = Arc::downgrade(&reader);
+        intake.admit(channel, known);
         reader
-    }
-
-    /// Has a pump take what waits and what comes, until the reader has caught up.
-    pub(in crate::ssh) fn decouple(&self) {
-        let mut feed = self.feed();
-        // A pump hands on one message at a time: what is kept is counted in the pump.
-        let (sender, messages) = mpsc::channel(1);
-        let (hand_back, back) = oneshot::channel();
-        let buffered = ReadMode::Buffered { messages, back };
-        let queue = match std::mem::replace(&mut feed.mode, buffered) {
-            ReadMode::Direct(queue) => queue,
-            ReadMode::Buffered { messages, mut back } => match back.try_recv() {
-                // The reader had taken all from the last pump, and has not looked since.
-                Ok(queue) => queue,
-                Err(problem) => {
-                    if problem == TryRecvError::Closed {
-                        // The pump has ended. A receiver that has said so says it only once.
-                        back = oneshot::channel().1;
-                    }
-                    feed.mode = ReadMode::Buffered { messages, back };
-                    return;
-                }
-            },
-            ReadMode::Broken => {
-                feed.mode = ReadMode::Broken;
-                return;
-            }
-        };
-        let intake = Arc::clone(&queue.intake);
-        let pump = Pump::new(queue, sender, intake.budget(), intake.channels());
-        let closing = feed.closing.clone();
-        tokio::spawn(async move {
-            match pump.run().await {
-                // Who read it may have gone.
-                Ok(Some(queue)) => drop(hand_back.send(queue)),
-                Ok(None) => {}
-                Err(gives_up) => {
-                    tracing::warn!("{gives_up}");
-                    closing.end(gives_up);
-                }
-            }
-        });
-        if let Some(reader) = feed.reader.take() {
-            reader.wake();
-        }
     }
 
     /// The next message; empty at the end.
@@ -162,6 +118,53 @@ impl ChannelReader {
 
     fn feed(&self) -> MutexGuard<'_, Feed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader for ChannelReader {
+    /// By a pump.
+    fn decouple(&self) {
+        let mut feed = self.feed();
+        // A pump hands on one message at a time: what is kept is counted in the pump.
+        let (sender, messages) = mpsc::channel(1);
+        let (hand_back, back) = oneshot::channel();
+        let buffered = ReadMode::Buffered { messages, back };
+        let queue = match std::mem::replace(&mut feed.mode, buffered) {
+            ReadMode::Direct(queue) => queue,
+            ReadMode::Buffered { messages, mut back } => match back.try_recv() {
+                // The reader had taken all from the last pump, and has not looked since.
+                Ok(queue) => queue,
+                Err(problem) => {
+                    if problem == TryRecvError::Closed {
+                        // The pump has ended. A receiver that has said so says it only once.
+                        back = oneshot::channel().1;
+                    }
+                    feed.mode = ReadMode::Buffered { messages, back };
+                    return;
+                }
+            },
+            ReadMode::Broken => {
+                feed.mode = ReadMode::Broken;
+                return;
+            }
+        };
+        let intake = Arc::clone(&queue.intake);
+        let pump = Pump::new(queue, sender, intake.budget(), intake.channels());
+        let closing = feed.closing.clone();
+        tokio::spawn(async move {
+            match pump.run().await {
+                // Who read it may have gone.
+                Ok(Some(queue)) => drop(hand_back.send(queue)),
+                Ok(None) => {}
+                Err(gives_up) => {
+                    tracing::warn!("{gives_up}");
+                    closing.end(gives_up);
+                }
+            }
+        });
+        if let Some(reader) = feed.reader.take() {
+            reader.wake();
+        }
     }
 }
 

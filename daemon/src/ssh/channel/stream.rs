@@ -38,7 +38,7 @@ impl ChannelStream {
         let (half, closer) = channel.split();
         let tunnel = count.tunnel();
         let closing = tunnel.closing().of_channel();
-        let reader = ChannelReader::new(id, half, tunnel.intake(), closing.clone());
+        let reader = ChannelReader::new(id, half, &tunnel.parts().intake, closing.clone());
         Self {
             reader,
             rest: Bytes::new(),
