@@ -1,5 +1,6 @@
-//! The TCP connection below a tunnel: says when the server was last heard, and can be cut
-//! from outside whatever russh's loop is waiting for.
+//! The TCP connection below a tunnel: says when the server was last heard, is read no further
+//! while too much waits for its readers, and can be cut from outside whatever russh's loop is
+//! waiting for.
 
 use std::{
     io,
@@ -18,24 +19,31 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::{greeting::Greeting, intake::Intake};
 use crate::platform::clock::{BootInstant, Clock};
 
 /// The connection, as russh reads and writes it.
 pub(super) struct MeteredStream {
     stream: TcpStream,
     stats: LinkStats,
+    intake: Arc<Intake>,
+    /// Whether what is read is still what comes before SSH.
+    greets: bool,
+    /// Whether there was no room for what was to be written.
+    is_full: bool,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What is known of a line, and the knife for it.
 #[derive(Clone)]
 pub(super) struct LinkStats {
-    /// How often the server was heard.
-    heard: Arc<AtomicU64>,
+    /// How often the line showed that it is alive.
+    signs: Arc<AtomicU64>,
     /// When it was heard last, in milliseconds since `began`.
     heard_at: Arc<AtomicU64>,
     /// What has passed in the present and in the past moment.
     traffic: Arc<Traffic>,
+    greeting: Greeting,
     began: BootInstant,
     cut: CancellationToken,
 }
@@ -58,11 +66,14 @@ const BUSY: u64 = 128 * 1024;
 // === impl MeteredStream ===
 
 impl MeteredStream {
-    pub(super) fn new(stream: TcpStream) -> (Self, LinkStats) {
+    pub(super) fn new(stream: TcpStream, intake: Arc<Intake>) -> (Self, LinkStats) {
         let stats = LinkStats::new();
         let line = Self {
             stream,
             stats: stats.clone(),
+            intake,
+            greets: true,
+            is_full: false,
             cut: Box::pin(stats.cut.clone().cancelled_owned()),
         };
         (line, stats)
@@ -95,10 +106,17 @@ impl AsyncRead for MeteredStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.intake.poll_room(context).is_pending() {
+            self.poll_cut(context)?;
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
             self.stats.note(buffer.filled().len() - before);
+            if self.greets {
+                self.greets = self.stats.greeting.hear(&buffer.filled()[before..]);
+            }
             if buffer.remaining() > 0 {
                 self.acknowledge();
             }
@@ -119,7 +137,12 @@ impl AsyncWrite for MeteredStream {
         if let Poll::Ready(Ok(written)) = polled {
             let stats = &self.stats;
             stats.traffic.add(stats.age(), written);
+            if self.is_full {
+                // Some of what was sent before has arrived.
+                stats.signs.fetch_add(1, Ordering::Relaxed);
+            }
         }
+        self.is_full = polled.is_pending();
         if polled.is_pending() {
             // russh may wait here with the other half: whoever polls last is woken, and
             // both are polled by the one task.
@@ -142,9 +165,10 @@ impl AsyncWrite for MeteredStream {
 impl LinkStats {
     fn new() -> Self {
         Self {
-            heard: Arc::default(),
+            signs: Arc::default(),
             heard_at: Arc::default(),
             traffic: Arc::default(),
+            greeting: Greeting::default(),
             began: Clock::now(),
             cut: CancellationToken::new(),
         }
@@ -153,8 +177,13 @@ impl LinkStats {
     fn note(&self, read: usize) {
         let at = self.age();
         self.heard_at.store(at, Ordering::Relaxed);
-        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.signs.fetch_add(1, Ordering::Relaxed);
         self.traffic.add(at, read);
+    }
+
+    /// What the server said before SSH began.
+    pub(super) fn greeting(&self) -> Option<String> {
+        self.greeting.said()
     }
 
     /// Milliseconds since the line's beginning.
@@ -173,9 +202,10 @@ impl LinkStats {
         self.began.elapsed().saturating_sub(at)
     }
 
-    /// A number that is another one once the server has been heard again.
-    pub(super) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
+    /// A number that is another one once the server has been heard again, or has taken some of
+    /// what there was no room for.
+    pub(super) fn signs(&self) -> u64 {
+        self.signs.load(Ordering::Relaxed)
     }
 
     /// Ends the connection: what reads or writes gets an error.

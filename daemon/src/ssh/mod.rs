@@ -2,15 +2,24 @@
 //! the one that the API gave, and channels to the database through it.
 //!
 //! The only importer of russh. Decides nothing about retries: failures are told as a
-//! [`Cause`] and end here.
+//! [`Cause`](crate::model::Cause) and end here.
 
 mod channel;
+mod connect;
 mod dial;
+mod failure;
+mod greeting;
+mod handler;
 mod host_key;
+mod intake;
+mod keepalive;
+mod loss;
 mod metered_stream;
+mod receive_window;
 mod tunnel;
 
-pub use channel::ChannelStream;
-pub use dial::{Keepalive, dial};
+pub use channel::{ChannelStream, Reserved};
+pub use dial::dial;
 pub use host_key::HostKey;
-pub use tunnel::{Closing, Liveness, Reserved, Tunnel};
+pub use keepalive::Keepalive;
+pub use tunnel::{Closing, Liveness, Tunnel};

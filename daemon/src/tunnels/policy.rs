@@ -83,7 +83,7 @@ pub(super) fn patience(last_handshake: Duration) -> Duration {
 /// Whether a further tunnel failed because the bastion takes no more connections for now: it
 /// answered, and closed the connection before the log-in (`MaxStartups`, a penalty).
 pub(super) fn means_full(cause: &Cause) -> bool {
-    matches!(cause, Cause::BastionClosed { .. })
+    matches!(cause, Cause::BastionBusy { .. })
 }
 
 // === impl TunnelLoad ===

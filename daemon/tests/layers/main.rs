@@ -42,7 +42,6 @@ const USES: &[(&str, &[&str])] = &[
 /// Circles that wait to be taken apart, each with its files in their order. None may be added.
 const KNOWN: &[&[&str]] = &[
     &["proxy/connection.rs", "proxy/upstream.rs"],
-    &["ssh/channel/mod.rs", "ssh/tunnel.rs"],
 ];
 
 /// Crates that only one module may name.

@@ -20,6 +20,15 @@ impl Sshd {
     /// With host keys of these kinds (`ed25519`, `ecdsa-256`, `rsa-3072`, …) and one user key;
     /// `-pem` at the end makes it one of the older text form.
     pub(crate) fn start(host_keys: &[&str], user_key: &str) -> Self {
+        Self::start_with(host_keys, user_key, "")
+    }
+
+    /// With `settings` as well, lines of sshd_config(5).
+    pub(crate) fn with_settings(settings: &str) -> Self {
+        Self::start_with(&["ed25519"], "ed25519", settings)
+    }
+
+    fn start_with(host_keys: &[&str], user_key: &str, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for kind in host_keys {
             generate(kind, &dir.path().join(format!("host-{kind}")));
@@ -33,7 +42,7 @@ impl Sshd {
         let mut config = format!(
             "ListenAddress 127.0.0.1:{port}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
              PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             UsePAM no\nAllowTcpForwarding local\n",
+             UsePAM no\nAllowTcpForwarding local\n{settings}\n",
             path("user.pub")
         );
         for kind in host_keys {

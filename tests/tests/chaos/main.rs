@@ -17,6 +17,7 @@ mod held;
 mod limits;
 mod line;
 mod load;
+mod pause;
 mod provider;
 mod scene;
 mod soak;

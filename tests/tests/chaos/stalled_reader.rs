@@ -16,9 +16,9 @@ const ROUND_TRIP: Duration = Duration::from_secs(8);
 /// The same for a connection with its log-ins.
 const CONNECTION: Duration = Duration::from_secs(8);
 
-/// What a stalled reader may cost the daemon in memory, in KiB: russh's queue of a hundred
-/// packets where it has a tunnel for itself, and less where it shares one. Its result is
-/// without an end.
+/// What a stalled reader may cost the daemon in memory, in KiB: what waits for it before its
+/// line is read no further, where it has a tunnel for itself, and less where it shares one.
+/// Its result is without an end.
 const EACH: u64 = 6 * 1024;
 
 fn bystanders_go_on(bastion: BastionKind, readers: usize) {

@@ -7,6 +7,7 @@
 )]
 
 mod attack;
+mod bastion;
 
 use std::{
     fs,

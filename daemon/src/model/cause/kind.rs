@@ -83,8 +83,8 @@ impl Cause {
             Self::BastionUnreachable { .. } => {
                 Kind::new("bastion-unreachable", C::Operation, R::Backoff, "08001")
             }
-            Self::BastionClosed { .. } => {
-                Kind::new("ssh-connection-closed", C::Operation, R::Backoff, "08001")
+            Self::BastionBusy { .. } => {
+                Kind::new("bastion-busy", C::Operation, R::Backoff, "08001")
             }
             Self::BastionRefusedKey { .. } => {
                 Kind::new("ssh-login-refused", C::Operation, R::NewLease, "08001")

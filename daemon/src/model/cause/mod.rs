@@ -159,10 +159,11 @@ pub enum Cause {
         bastion: HostPort,
         detail: String,
     },
-    /// It answered, and closed the connection before the log-in.
-    BastionClosed {
+    /// It was reached, and closed the connection before SSH began.
+    BastionBusy {
         bastion: HostPort,
-        detail: String,
+        /// Its own words.
+        said: Option<String>,
     },
     BastionRefusedKey {
         bastion: HostPort,
@@ -303,7 +304,7 @@ impl Cause {
             Self::BastionUnreachable { bastion, detail } => {
                 way::bastion_unreachable(bastion, detail)
             }
-            Self::BastionClosed { bastion, detail } => way::bastion_closed(bastion, detail),
+            Self::BastionBusy { bastion, said } => way::bastion_busy(bastion, said.as_deref()),
             Self::BastionRefusedKey { bastion } => way::bastion_refused_key(bastion),
             Self::HostKeyDiffers { bastion } => way::host_key_differs(bastion),
             Self::TunnelLost { detail } => way::tunnel_lost(detail),

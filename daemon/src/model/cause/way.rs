@@ -19,10 +19,15 @@ pub(super) fn bastion_unreachable(bastion: &HostPort, detail: &str) -> Words {
     )
 }
 
-pub(super) fn bastion_closed(bastion: &HostPort, detail: &str) -> Words {
+pub(super) fn bastion_busy(bastion: &HostPort, said: Option<&str>) -> Words {
     Words::new(
-        format!("the SSH server {bastion} closed the connection before the log-in: {detail}"),
-        "it may have too many connections for now, or keep this address out for a while; the session tries again by itself",
+        match said {
+            Some(said) => {
+                format!("the SSH server {bastion} lets nobody in for the moment; it said: {said}")
+            }
+            None => format!("the SSH server {bastion} closed the connection at once"),
+        },
+        "it may have too many connections, or too many from this network; borealisd tries again by itself",
     )
 }
 

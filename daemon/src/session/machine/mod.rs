@@ -333,7 +333,7 @@ fn lacks_a_tunnel(cause: &Cause) -> bool {
         cause,
         Cause::NoNetwork
             | Cause::BastionUnreachable { .. }
-            | Cause::BastionClosed { .. }
+            | Cause::BastionBusy { .. }
             | Cause::BastionRefusedKey { .. }
             | Cause::TunnelLost { .. }
     )

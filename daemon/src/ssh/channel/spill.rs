@@ -8,39 +8,28 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 
-/// What a channel keeps in memory.
+use super::budget::TunnelBudget;
+
+/// What a channel keeps in memory, where there is room for it.
 const MEMORY: usize = 1024 * 1024;
 /// What goes to the file at a time.
-const BLOCK: usize = 256 * 1024;
+pub(super) const BLOCK: usize = 128 * 1024;
 
 /// Bytes in the order in which they came.
-pub(in crate::ssh) struct SpillBuffer {
+pub(super) struct SpillBuffer {
     /// The oldest.
     front: VecDeque<Bytes>,
     front_length: usize,
     spill: Option<Spill>,
     /// The newest: less than a block, unless there is no room for one.
     back: BytesMut,
-    budget: Arc<Budget>,
-}
-
-/// How much the channels of one tunnel may keep on disk together.
-pub(in crate::ssh) struct Budget {
-    /// Those that share it, open or being opened.
-    channels: AtomicUsize,
-    blocks: AtomicU64,
-    limit: u64,
-    /// Channels that wait for room, and with them the whole tunnel.
-    jams: AtomicUsize,
+    budget: Arc<TunnelBudget>,
 }
 
 /// Blocks in a file, in slots that are used again.
@@ -51,68 +40,10 @@ struct Spill {
     next: u64,
 }
 
-/// Counts a jam while it lasts.
-pub(in crate::ssh) struct StallGuard(Arc<Budget>);
-
-// === impl Budget ===
-
-impl Budget {
-    pub(in crate::ssh) fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self {
-            channels: AtomicUsize::new(0),
-            blocks: AtomicU64::new(0),
-            limit: bytes / BLOCK as u64,
-            jams: AtomicUsize::new(0),
-        })
-    }
-
-    /// Counts one more channel; answers how many others there are.
-    pub(in crate::ssh) fn join(&self) -> usize {
-        self.channels.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Counts one channel less.
-    pub(in crate::ssh) fn leave(&self) {
-        self.channels.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(in crate::ssh) fn channels(&self) -> usize {
-        self.channels.load(Ordering::Relaxed)
-    }
-
-    /// Whether a channel waits for room, so that the tunnel can't be expected to answer.
-    pub(in crate::ssh) fn is_jammed(&self) -> bool {
-        self.jams.load(Ordering::Relaxed) > 0
-    }
-
-    pub(in crate::ssh) fn jam(self: &Arc<Self>) -> StallGuard {
-        self.jams.fetch_add(1, Ordering::Relaxed);
-        StallGuard(Arc::clone(self))
-    }
-
-    fn take_block(&self) -> bool {
-        let taken = self.blocks.fetch_add(1, Ordering::Relaxed) < self.limit;
-        if !taken {
-            self.give_back(1);
-        }
-        taken
-    }
-
-    fn give_back(&self, blocks: u64) {
-        self.blocks.fetch_sub(blocks, Ordering::Relaxed);
-    }
-}
-
-impl Drop for StallGuard {
-    fn drop(&mut self) {
-        self.0.jams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 // === impl SpillBuffer ===
 
 impl SpillBuffer {
-    pub(in crate::ssh) fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<TunnelBudget>) -> Self {
         Self {
             front: VecDeque::new(),
             front_length: 0,
@@ -122,18 +53,21 @@ impl SpillBuffer {
         }
     }
 
-    pub(in crate::ssh) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.spill.is_none() && self.back.is_empty()
     }
 
     /// Whether nothing more may be pushed until something is popped.
-    pub(in crate::ssh) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.back.len() >= BLOCK
     }
 
-    pub(in crate::ssh) async fn push(&mut self, bytes: Bytes) {
+    pub(super) async fn push(&mut self, bytes: Bytes) {
         let in_memory = self.spill.is_none() && self.back.is_empty();
-        if in_memory && self.front_length + bytes.len() <= MEMORY {
+        if in_memory
+            && self.front_length + bytes.len() <= MEMORY
+            && self.budget.take_memory(bytes.len())
+        {
             self.front_length += bytes.len();
             self.front.push_back(bytes);
             return;
@@ -146,9 +80,10 @@ impl SpillBuffer {
     ///
     /// # Errors
     /// When what was put into the file can't be read back.
-    pub(in crate::ssh) async fn pop(&mut self) -> io::Result<Option<Bytes>> {
+    pub(super) async fn pop(&mut self) -> io::Result<Option<Bytes>> {
         if let Some(bytes) = self.front.pop_front() {
             self.front_length -= bytes.len();
+            self.budget.give_memory(bytes.len());
             return Ok(Some(bytes));
         }
         let Some(spill) = &mut self.spill else {
@@ -158,19 +93,19 @@ impl SpillBuffer {
         if spill.queue.is_empty() {
             self.spill = None;
         }
-        self.budget.give_back(1);
+        self.budget.give_disk(BLOCK);
         self.spill().await;
         Ok(Some(block))
     }
 
     /// Moves whole blocks to the file while there is room.
     async fn spill(&mut self) {
-        while self.back.len() >= BLOCK && self.budget.take_block() {
+        while self.back.len() >= BLOCK && self.budget.take_disk(BLOCK) {
             // Never more than a block and a packet: both copies are small.
             let block = Bytes::copy_from_slice(&self.back[..BLOCK]);
             if let Err(error) = self.write(block).await {
                 tracing::warn!(%error, "can't put aside what a client doesn't take");
-                self.budget.give_back(1);
+                self.budget.give_disk(BLOCK);
                 return;
             }
             drop(self.back.split_to(BLOCK));
@@ -192,8 +127,9 @@ impl SpillBuffer {
 
 impl Drop for SpillBuffer {
     fn drop(&mut self) {
+        self.budget.give_memory(self.front_length);
         if let Some(spill) = &self.spill {
-            self.budget.give_back(spill.queue.len() as u64);
+            self.budget.give_disk(spill.queue.len() * BLOCK);
         }
     }
 }
@@ -262,7 +198,12 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::budget::ProcessBudget, *};
+
+    /// One that may have two blocks on disk: half of what is left of six.
+    fn two_blocks() -> Arc<TunnelBudget> {
+        ProcessBudget::new(1 << 30, 6 * BLOCK).for_tunnel()
+    }
 
     async fn fill(backlog: &mut SpillBuffer, mut limit: usize) -> usize {
         let mut pushed = 0;
@@ -276,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn memory_then_disk_then_no_more() {
-        let budget = Budget::new(2 * BLOCK as u64);
+        let budget = two_blocks();
         let mut backlog = SpillBuffer::new(Arc::clone(&budget));
         assert_eq!(fill(&mut backlog, 1000).await, MEMORY + 3 * BLOCK);
         assert!(backlog.is_full());
@@ -287,12 +228,12 @@ mod tests {
         // The first block that is read makes room for the one that waited.
         assert_eq!(popped, MEMORY + BLOCK);
         drop(backlog);
-        assert_eq!(budget.blocks.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.used(), (0, 0));
     }
 
     #[tokio::test]
     async fn channels_of_a_tunnel_share_their_room() {
-        let budget = Budget::new(2 * BLOCK as u64);
+        let budget = two_blocks();
         let mut greedy = SpillBuffer::new(Arc::clone(&budget));
         fill(&mut greedy, 1000).await;
         let mut other = SpillBuffer::new(Arc::clone(&budget));
@@ -301,6 +242,16 @@ mod tests {
         other.pop().await.unwrap();
         other.push(Bytes::from_static(b"more")).await;
         assert!(!other.is_full());
+    }
+
+    #[tokio::test]
+    async fn without_room_in_memory_it_goes_to_the_disk_at_once() {
+        let budget = ProcessBudget::new(BLOCK, 1 << 30).for_tunnel();
+        let mut backlog = SpillBuffer::new(Arc::clone(&budget));
+        let pushed = fill(&mut backlog, 20).await;
+        let (memory, disk) = budget.used();
+        assert!(memory <= BLOCK, "{memory}");
+        assert!(disk > pushed - 2 * BLOCK, "{disk} of {pushed}");
     }
 
     proptest! {
@@ -313,7 +264,7 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let mut backlog = SpillBuffer::new(Budget::new(8 * BLOCK as u64));
+                let mut backlog = SpillBuffer::new(ProcessBudget::new(1 << 30, 24 * BLOCK).for_tunnel());
                 let (mut given, mut taken) = (Vec::new(), Vec::new());
                 let mut byte = 0_u8;
                 for (length, pops) in steps {

@@ -234,9 +234,9 @@ fn server() -> HostPort {
 }
 
 fn closed_by_bastion() -> Cause {
-    Cause::BastionClosed {
+    Cause::BastionBusy {
         bastion: server(),
-        detail: "Exceeded MaxStartups".into(),
+        said: None,
     }
 }
 

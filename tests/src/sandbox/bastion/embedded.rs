@@ -2,6 +2,7 @@
 //! channels to the one database.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +17,8 @@ use russh::{
     MethodSet,
     keys::{PrivateKey, PublicKey},
     server::{
-        Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+        Auth, ChannelOpenHandle, Config, Handle as ClientHandle, Handler, Msg, PublicKeyOffer,
+        Session, VerifiedPublicKey,
     },
 };
 use tokio::{
@@ -50,6 +52,7 @@ struct Shared {
     config: Mutex<Arc<Config>>,
     keys: KeyRing,
     lines: Lines,
+    clients: Mutex<HashMap<u64, ClientHandle>>,
     database: SocketAddrV4,
     counts: Counts,
     pulse: Pulse,
@@ -64,6 +67,8 @@ struct Counts {
     channels: AtomicU64,
     open_channels: AtomicU64,
     refused_channels: AtomicU64,
+    taken_by_clients: AtomicU64,
+    refused_by_clients: AtomicU64,
 }
 
 /// One connection's view of the server.
@@ -86,6 +91,7 @@ impl EmbeddedBastion {
                 config: Mutex::new(config(host_key)),
                 keys,
                 lines: Lines::default(),
+                clients: Mutex::default(),
                 database: SocketAddrV4::new(Ipv4Addr::LOCALHOST, database_port),
                 counts: Counts::default(),
                 pulse,
@@ -122,6 +128,7 @@ impl EmbeddedBastion {
             BastionAction::Reset => lines.cut(Cut::Reset),
             BastionAction::Freeze => lines.freeze(),
             BastionAction::Thaw => lines.thaw(),
+            BastionAction::OpenChannels => self.shared.open_channels().await,
             _ => {}
         }
         Ok(())
@@ -142,6 +149,8 @@ impl EmbeddedBastion {
             channels: Some(counts.channels.load(Relaxed)),
             open_channels: Some(counts.open_channels.load(Relaxed)),
             refused_channels: Some(counts.refused_channels.load(Relaxed)),
+            taken_by_clients: Some(counts.taken_by_clients.load(Relaxed)),
+            refused_by_clients: Some(counts.refused_by_clients.load(Relaxed)),
         }
     }
 
@@ -199,19 +208,58 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let counts = &shared.counts;
-    counts.connections.fetch_add(1, Relaxed);
+    let number = counts.connections.fetch_add(1, Relaxed);
     counts.open_connections.fetch_add(1, Relaxed);
     shared.pulse.beat();
     let config = Arc::clone(&lock(&shared.config));
     let line = shared.lines.control(stream);
     let visitor = Visitor(Arc::clone(&shared));
     let ended = match russh::server::run_stream(config, line, visitor).await {
-        Ok(session) => session.await,
+        Ok(session) => {
+            lock(&shared.clients).insert(number, session.handle());
+            let ended = session.await;
+            lock(&shared.clients).remove(&number);
+            ended
+        }
         Err(error) => Err(error),
     };
     tracing::debug!(?ended, "a bastion connection ended");
     counts.open_connections.fetch_sub(1, Relaxed);
     shared.pulse.beat();
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Opens channels of every kind to each client, and waits for the answers.
+    async fn open_channels(&self) {
+        let clients: Vec<_> = lock(&self.clients).values().cloned().collect();
+        for client in clients {
+            let answers = [
+                client.channel_open_session().await,
+                client.channel_open_agent().await,
+                client.channel_open_x11("127.0.0.1", 6000).await,
+                client
+                    .channel_open_forwarded_tcpip("127.0.0.1", 5432, "127.0.0.1", 1)
+                    .await,
+                client.channel_open_forwarded_streamlocal("/tmp/s").await,
+                client
+                    .channel_open_direct_tcpip("127.0.0.1", 22, "127.0.0.1", 1)
+                    .await,
+                client.channel_open_direct_streamlocal("/tmp/s").await,
+            ];
+            for answer in answers {
+                let count = match answer {
+                    Ok(_) => &self.counts.taken_by_clients,
+                    Err(russh::Error::ChannelOpenFailure(_)) => &self.counts.refused_by_clients,
+                    // The client has gone.
+                    Err(_) => continue,
+                };
+                count.fetch_add(1, Relaxed);
+            }
+        }
+        self.pulse.beat();
+    }
 }
 
 // === impl Visitor ===

@@ -53,6 +53,8 @@ enum What {
     FreezeBastion,
     /// End the silence.
     ThawBastion,
+    /// Have the bastion open channels of every kind to its clients.
+    OpenChannels,
     /// Show another host key than the API claims.
     ChangeHostKey,
     /// Let the API claim the host key that is shown.
@@ -219,6 +221,7 @@ fn call(what: &What) -> Result<(Method, String, Option<Value>), SandboxError> {
         What::StartBastion => post("/bastion/start"),
         What::FreezeBastion => post("/bastion/freeze"),
         What::ThawBastion => post("/bastion/thaw"),
+        What::OpenChannels => post("/bastion/open-channels"),
         What::ChangeHostKey => post("/bastion/change-host-key"),
         What::PublishHostKey => post("/bastion/publish-host-key"),
         What::RestoreHostKey => post("/bastion/restore-host-key"),
