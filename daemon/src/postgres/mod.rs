@@ -22,6 +22,7 @@ mod backend;
 mod cancel;
 mod certificate;
 mod frontend;
+pub(crate) mod last_words;
 mod protocol_tracker;
 pub mod refusal;
 mod startup;
@@ -38,7 +39,7 @@ pub use frontend::{
 };
 pub use protocol_tracker::{Boundary, ProtocolTracker};
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
-pub use stream::{MaybeTls, PrefixedIo};
+pub use stream::{MaybeTls, PoliteTls, PrefixedIo};
 
 /// The name of PostgreSQL's protocol in TLS' application layer negotiation.
 const ALPN: &[u8] = b"postgresql";

@@ -104,32 +104,40 @@ pub(crate) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Ga
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         let mut drain = gateway.drain.follow();
-        let opening = tokio::select! {
-            opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
-            () = login.sent_away() => return,
-            _ = drain.now() => return,
-        };
-        drop(login);
-        match opening {
-            Ok(Ok(Opening::Managed(client, arriving))) => {
-                managed(*client, arriving, &gateway).await;
-            }
-            Ok(Ok(Opening::Passthrough(stream, arriving))) => {
-                passthrough(stream, arriving, &gateway).await;
-            }
-            Ok(Ok(Opening::Done)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(session = %gateway.name, %error, "a client did not get in");
-            }
-            Err(_) => {
-                tracing::debug!(session = %gateway.name, "a client's log-in took too long");
-            }
+        tokio::select! {
+            () = serve(stream, peer, login, &gateway) => {}
+            () = drain.abandoned() => {}
         }
     });
 }
 
+async fn serve<S: Stream>(stream: S, peer: Peer, login: LoginSlot, gateway: &Arc<Gateway>) {
+    let mut drain = gateway.drain.follow();
+    let opening = tokio::select! {
+        opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
+        () = login.sent_away() => return,
+        _ = drain.now() => return,
+    };
+    drop(login);
+    match opening {
+        Ok(Ok(Opening::Managed(client, arriving))) => {
+            managed(*client, arriving, gateway).await;
+        }
+        Ok(Ok(Opening::Passthrough(stream, arriving))) => {
+            passthrough(stream, arriving, gateway).await;
+        }
+        Ok(Ok(Opening::Done)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(session = %gateway.name, %error, "a client did not get in");
+        }
+        Err(_) => {
+            tracing::debug!(session = %gateway.name, "a client's log-in took too long");
+        }
+    }
+}
+
 /// What a connection came to once its client had spoken.
-enum Opening<S> {
+enum Opening<S: Stream> {
     /// A client that has been let in.
     Managed(Box<Authenticated<PrefixedIo<S>>>, TaskTrackerToken),
     /// One whose bytes aren't the daemon's to understand.

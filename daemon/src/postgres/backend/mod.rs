@@ -24,7 +24,7 @@ const MAX_GREETING: usize = 256 * 1024;
 
 /// A connection on which the server waits for a query.
 #[derive(Debug)]
-pub struct LoggedIn<S> {
+pub struct LoggedIn<S: Stream> {
     /// The connection. Not a byte of it has been read beyond the greeting.
     pub stream: MaybeTls<S>,
     /// What the server said after AuthenticationOk, byte for byte up to and with

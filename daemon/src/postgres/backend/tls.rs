@@ -17,7 +17,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 use tokio::io::AsyncReadExt;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::LoginError;
 use crate::postgres::{ALPN, MaybeTls, PrefixedIo, Stream, certificate, startup, wire};
@@ -154,8 +154,7 @@ impl UpstreamTls {
             .peer_certificates()
             .and_then(<[_]>::first)
             .and_then(certificate::end_point_hash);
-        let stream = MaybeTls::Tls(Box::new(TlsStream::Client(stream)));
-        Ok((stream, end_point))
+        Ok((MaybeTls::within(stream), end_point))
     }
 }
 

@@ -1,10 +1,10 @@
 //! A client's log-in to the session: by the session's password on TCP, by being the same
 //! operating system user on the Unix socket.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
     Client, ClientError, Refusal,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{Cause, SessionName},
     postgres::{
-        MaybeTls, PrefixedIo, StartupParameters, Stream, refusal,
+        MaybeTls, PrefixedIo, StartupParameters, Stream, last_words, refusal,
         wire::{self, Message},
     },
 };
@@ -25,6 +25,9 @@ const NAME_LENGTH: usize = 63;
 
 /// What is kept of what a client sends before it may begin.
 const EARLY_BYTES: usize = 8 * 1024;
+
+/// What a client gets to take the greeting, which mostly fits into its socket's buffer.
+const GREETING_LIMIT: Duration = Duration::from_secs(30);
 
 const AUTHENTICATION_OK: [u8; 9] = *b"R\0\0\0\x08\0\0\0\0";
 const SASL: u32 = 10;
@@ -52,7 +55,7 @@ pub enum LocalAuth<'a> {
 /// It is told at once, as PostgreSQL does, since libpq takes a refusal that comes before for
 /// one of TLS: with `sslmode=prefer` it connects a second time, and says everything twice.
 #[derive(Debug)]
-pub struct Authenticated<S> {
+pub struct Authenticated<S: Stream> {
     stream: MaybeTls<S>,
     startup: StartupParameters,
     /// What a client sent that didn't wait until it may begin.
@@ -88,7 +91,11 @@ impl<S: Stream> Client<S> {
                 early: BytesMut::new(),
             }),
             Err(Failure::Refused(refusal)) => Err(refusal.tell(self.stream).await),
-            Err(Failure::Broken(error)) => Err(error),
+            Err(Failure::Broken(error)) => {
+                // As a server that gives up ends it.
+                last_words::say_and_linger(&mut self.stream, &[]).await;
+                Err(error)
+            }
         }
     }
 
@@ -170,10 +177,15 @@ impl<S: Stream> Authenticated<S> {
     /// first.
     ///
     /// # Errors
-    /// When the client's connection fails.
+    /// When the client's connection fails and the client has asked nothing yet. What it sent
+    /// before it left is asked all the same.
     pub async fn finish(mut self, greeting: &[u8]) -> io::Result<PrefixedIo<MaybeTls<S>>> {
-        wire::send(&mut self.stream, greeting).await?;
-        Ok(PrefixedIo::new(self.early.freeze(), self.stream))
+        let told = timeout(GREETING_LIMIT, wire::send(&mut self.stream, greeting)).await;
+        match told {
+            Ok(Err(error)) if self.early.is_empty() => Err(error),
+            Err(too_late) => Err(too_late.into()),
+            Ok(_) => Ok(PrefixedIo::new(self.early.freeze(), self.stream)),
+        }
     }
 
     /// Waits until the client leaves, so that nothing more is done for it. Never ends for one
