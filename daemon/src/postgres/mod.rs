@@ -24,6 +24,7 @@ mod certificate;
 mod frontend;
 pub(crate) mod last_words;
 mod protocol_tracker;
+mod query;
 pub mod refusal;
 mod startup;
 mod stream;
@@ -34,10 +35,11 @@ pub use backend::{
 };
 pub use cancel::{CancelRequest, forward as forward_cancel};
 pub use frontend::{
-    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
+    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, RefusalPace, ScramVerifier,
     ScramVerifierError, TlsOffer, greet, refuse_unread,
 };
 pub use protocol_tracker::{Boundary, ProtocolTracker};
+pub use query::query;
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
 pub use stream::{MaybeTls, PoliteTls, PrefixedIo};
 

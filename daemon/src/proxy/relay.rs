@@ -132,6 +132,12 @@ where
         self.pause() == Boundary::Idle && !waiting
     }
 
+    /// Whether the database has been asked for something that isn't done, or has a transaction
+    /// open. Of bytes that aren't looked at that isn't known.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.tracker.is_some() && !self.is_idle()
+    }
+
     /// Bytes that the client has sent: the same number means that it has been silent.
     pub(crate) fn asked(&self) -> u64 {
         self.asked

@@ -24,8 +24,8 @@ use crate::{
     platform::clock::{BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
     proxy::{
-        Address, CancelKeyMap, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
-        LocalLogin, Slots, Verdict, WarmPool, accept_tcp, accept_unix,
+        Address, CancelKeys, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
+        LocalLogin, Outage, Slots, Verdict, WarmPool, accept_tcp, accept_unix,
     },
     service_manager::notify,
     ssh::Keepalive,
@@ -242,7 +242,9 @@ impl Driver {
             tunnels: Arc::clone(&tunnels),
             key: key.subscribe(),
             warm: WarmPool::new(environment.limits.clone(), Arc::clone(&counters)),
-            cancel_keys: CancelKeyMap::default(),
+            cancel_keys: CancelKeys::default(),
+            leftovers: Arc::default(),
+            outage: Outage::default(),
             counters,
             client_waits,
             slots: Slots::new(environment.limits.clone()),
@@ -476,8 +478,10 @@ impl Driver {
     /// What connections are told, by what the machine decided.
     fn set_gate(&self) {
         if self.life.phase() == Phase::Up {
+            self.gateway.outage.has_ended();
             return;
         }
+        self.gateway.outage.goes_on();
         let cause = self.life.last_error().cloned();
         let gate = match cause {
             Some(cause) if waiting_is_no_use(&cause) && !self.life.is_attempting() => {

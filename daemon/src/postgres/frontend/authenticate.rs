@@ -90,7 +90,12 @@ impl<S: Stream> Client<S> {
                 startup: self.startup,
                 early: BytesMut::new(),
             }),
-            Err(Failure::Refused(refusal)) => Err(refusal.tell(self.stream).await),
+            Err(Failure::Refused(refusal)) => {
+                if let (Some(pace), LocalAuth::Password(_)) = (&self.pace, auth) {
+                    pace.turn().await;
+                }
+                Err(refusal.tell(self.stream).await)
+            }
             Err(Failure::Broken(error)) => {
                 // As a server that gives up ends it.
                 last_words::say_and_linger(&mut self.stream, &[]).await;
@@ -246,6 +251,18 @@ fn initial_response(mut body: Bytes) -> Option<(Bytes, Bytes)> {
 
 fn refusal_of(error: ScramError, user: &[u8], session: &SessionName) -> Refusal {
     match error {
+        // Its port may be taken for that of somebody else's daemon.
+        ScramError::WrongPassword if user != session.as_str().as_bytes() => Refusal::new(
+            "28000",
+            format!(
+                "this is the session {session} of {}, which user \"{}\" is not let in to; unless that is yours, no session of yours listens here",
+                own_user(),
+                printable(user)
+            ),
+        )
+        .with_hint(format!(
+            "`borealisctl list` shows the ports of your sessions; this one takes the user {session} with the password that its owner's `borealisctl show {session} --reveal` prints"
+        )),
         ScramError::Protocol { sqlstate, message } => Refusal::new(sqlstate, message),
         ScramError::WrongPassword => Refusal::new(
             "28P01",
@@ -271,6 +288,16 @@ fn stranger(user: &[u8], session: &SessionName, uid: u32) -> Refusal {
     .with_hint(format!(
         "connect over TCP with the password that its owner's `borealisctl show {session} --reveal` prints"
     ))
+}
+
+/// The operating system user that the daemon runs as, by name where the environment has one.
+fn own_user() -> String {
+    let name = ["USER", "LOGNAME"].map(|variable| std::env::var(variable).ok());
+    let uid = || format!("uid {}", rustix::process::geteuid().as_raw());
+    name.into_iter()
+        .flatten()
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(uid)
 }
 
 fn printable(name: &[u8]) -> String {

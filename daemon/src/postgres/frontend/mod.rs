@@ -6,13 +6,17 @@
 
 mod authenticate;
 mod error;
+mod pace;
 mod scram;
 mod tls;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use authenticate::{Authenticated, LocalAuth};
 pub use error::ClientError;
+pub use pace::RefusalPace;
 pub use scram::{ScramVerifier, ScramVerifierError};
 pub use tls::{LocalTls, TlsOffer};
 
@@ -44,6 +48,8 @@ pub struct Client<S: Stream> {
     startup: StartupParameters,
     /// The hash of the certificate that the client saw, for channel binding.
     end_point: Option<Bytes>,
+    /// How fast it hears that its password is wrong.
+    pace: Option<Arc<RefusalPace>>,
 }
 
 /// Takes a fresh connection to the point where it is known what the client wants.
@@ -86,6 +92,7 @@ pub async fn greet<S: Stream>(stream: S, tls: &TlsOffer) -> Result<Greeting<S>, 
         stream,
         startup,
         end_point,
+        pace: None,
     }))
 }
 
@@ -115,6 +122,14 @@ impl<S: Stream> Client<S> {
     /// What it asked for.
     pub fn startup(&self) -> &StartupParameters {
         &self.startup
+    }
+
+    /// Has it told that its password is wrong no faster than others are.
+    pub fn paced(self, pace: &Arc<RefusalPace>) -> Self {
+        Self {
+            pace: Some(Arc::clone(pace)),
+            ..self
+        }
     }
 
     /// Whether it came through TLS.
