@@ -18,6 +18,7 @@ use signal_hook_tokio::Signals;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -36,7 +37,7 @@ use crate::{
     provider::{EndpointError, Endpoints, Limits, Provider, SetupError},
     reload::{self, Reloader, UpstreamTlsProblem, broker_settings},
     service_manager::{activation::Inherited, notify},
-    session::Environment,
+    session::{self, Environment},
     state::{self, ClientFiles, OpenError, State},
     supervisor,
     tunnels::Pools,
@@ -45,9 +46,12 @@ use crate::{
 
 /// What the removal of grants gets at the end.
 const GRANT_LIMIT: Duration = Duration::from_secs(8);
-
-/// What streams of clients that still watch get to end in.
-const SERVING_LIMIT: Duration = Duration::from_secs(1);
+/// What clients of the control API get to hear the last answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// What stopping takes at most beyond `shutdown_grace`, all parts together.
+const END_LIMIT: Duration = Duration::from_secs(
+    session::END_LIMIT.as_secs() + GRANT_LIMIT.as_secs() + ANSWER_LIMIT.as_secs(),
+);
 
 /// Why the daemon can't start, or ended without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -316,16 +320,22 @@ impl Running {
     async fn drain(self) {
         tracing::info!("stopping");
         self.journal.record(Kind::DaemonStopping, "");
-        let grace = *self.shutdown_grace.borrow();
-        notify::stopping(grace + GRANT_LIMIT);
+        // One deadline for all of it, from which each part's own follows.
+        let grace_ends = Instant::now() + *self.shutdown_grace.borrow();
+        let end = grace_ends + END_LIMIT;
+        notify::stopping(end - Instant::now());
         // A reload under way is given up, and the token that it reads with it.
         drop(self.essential);
-        self.sessions.stop(grace).await;
-        self.broker.drain(GRANT_LIMIT).await;
+        let sessions_end = end - GRANT_LIMIT - ANSWER_LIMIT;
+        let stopping = self.sessions.stop(grace_ends);
+        if timeout_at(sessions_end, stopping).await.is_err() {
+            tracing::error!("sessions did not end in time");
+        }
+        self.broker.drain(end - ANSWER_LIMIT - Instant::now()).await;
         self.stop_serving.cancel();
         if !self.serving.is_finished() {
             // Streams of clients that still watch must not keep the daemon.
-            let _ = tokio::time::timeout(SERVING_LIMIT, self.serving).await;
+            let _ = timeout(ANSWER_LIMIT, self.serving).await;
         }
         tracing::info!("stopped");
     }

@@ -5,17 +5,15 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use borealis_proto::{socket_path::ShortPath, trust};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
-    time::sleep,
 };
 
-use crate::{model::text, service_manager::activation::Inherited};
+use crate::{model::text, platform::accept::Acceptor, service_manager::activation::Inherited};
 
 /// The bound socket. Dropping it removes the file, unless a socket unit holds it or another
 /// file has taken its place.
@@ -75,9 +73,6 @@ pub enum ClaimError {
         error: io::Error,
     },
 }
-
-/// Pause after an accept that failed for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// The name of the control socket wherever nobody chose another.
 const DEFAULT_NAME: &str = "control.sock";
@@ -139,15 +134,9 @@ impl Socket {
     /// when nobody takes them any more.
     pub(super) async fn accept(self, connections: mpsc::Sender<io::Result<UnixStream>>) {
         let own = rustix::process::geteuid().as_raw();
+        let mut acceptor = Acceptor::new("control socket");
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "can't accept on the control socket; trying again");
-                    sleep(PAUSE).await;
-                    continue;
-                }
-            };
+            let (stream, _) = acceptor.next(|| self.listener.accept()).await;
             match stream.peer_cred().map(|peer| peer.uid()) {
                 Ok(uid) if uid == own || uid == 0 => {
                     if connections.send(Ok(stream)).await.is_err() {

@@ -20,6 +20,12 @@ pub struct CancelRequest {
 // === impl CancelRequest ===
 
 impl CancelRequest {
+    /// The server's process that the connection has.
+    pub fn process_id(&self) -> u32 {
+        let mut key = self.key.clone();
+        wire::take_u32(&mut key).unwrap_or_default()
+    }
+
     /// Stands where a startup packet has its version.
     pub(super) const CODE: u32 = 80_877_102;
     const PROCESS_ID: usize = 4;
@@ -42,9 +48,7 @@ impl CancelRequest {
 /// The secret isn't shown: who has it can cancel.
 impl fmt::Debug for CancelRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = self.key.clone();
-        let process = wire::take_u32(&mut key).unwrap_or_default();
-        write!(f, "CancelRequest(process {process})")
+        write!(f, "CancelRequest(process {})", self.process_id())
     }
 }
 

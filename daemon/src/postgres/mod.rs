@@ -22,7 +22,9 @@ mod backend;
 mod cancel;
 mod certificate;
 mod frontend;
+pub(crate) mod last_words;
 mod protocol_tracker;
+mod query;
 pub mod refusal;
 mod startup;
 mod stream;
@@ -33,12 +35,13 @@ pub use backend::{
 };
 pub use cancel::{CancelRequest, forward as forward_cancel};
 pub use frontend::{
-    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, ScramVerifier,
+    Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, RefusalPace, ScramVerifier,
     ScramVerifierError, TlsOffer, greet, refuse_unread,
 };
 pub use protocol_tracker::{Boundary, ProtocolTracker};
+pub use query::query;
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
-pub use stream::{MaybeTls, PrefixedIo};
+pub use stream::{MaybeTls, PoliteTls, PrefixedIo};
 
 /// The name of PostgreSQL's protocol in TLS' application layer negotiation.
 const ALPN: &[u8] = b"postgresql";

@@ -2,21 +2,12 @@
 //! connection and what to do: the third voice of a [`Cause`].
 //!
 //! A refusal is written, the stream is half-closed, and what the client still sends is read
-//! and dropped for a short linger, bounded in time and bytes: closing with unread bytes would
-//! reset a TCP connection, and a reset can overtake the refusal.
-
-use std::time::Duration;
+//! and dropped for a moment, all within the bounds of [`last_words`].
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Stream, wire};
+use super::{Stream, last_words, wire};
 use crate::model::{Cause, SessionName};
-
-/// How long a refused client is listened to.
-const LINGER: Duration = Duration::from_secs(1);
-/// How much of what it says is taken.
-const LINGER_BYTES: usize = 64 * 1024;
 
 /// An ErrorResponse as the server's side of the protocol writes it.
 #[derive(Debug, Clone, Default)]
@@ -65,26 +56,10 @@ pub fn not_ready(session: &SessionName) -> Bytes {
     .encode()
 }
 
-/// Writes an ErrorResponse and closes. A client that is gone already is no error.
+/// Writes an ErrorResponse and closes, within some seconds. A client that is gone already is no
+/// error.
 pub async fn send_and_close<S: Stream>(mut stream: S, error_response: &[u8]) {
-    if wire::send(&mut stream, error_response).await.is_err() {
-        return;
-    }
-    let _ = tokio::time::timeout(LINGER, async {
-        stream.shutdown().await?;
-        let mut dropped = vec![0; 4096];
-        let mut left = LINGER_BYTES;
-        loop {
-            match stream.read(&mut dropped).await? {
-                0 => return std::io::Result::Ok(()),
-                read => left = left.saturating_sub(read),
-            }
-            if left == 0 {
-                return Ok(());
-            }
-        }
-    })
-    .await;
+    last_words::say_and_linger(&mut stream, error_response).await;
 }
 
 // === impl ErrorResponse ===
@@ -116,6 +91,8 @@ impl ErrorResponse<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
     use crate::postgres::backend::DatabaseRefusal;
     use crate::postgres::{TlsOffer, refuse_unread};

@@ -72,6 +72,16 @@ pub(super) enum Asks {
     Otherwise,
 }
 
+// === impl StartupError ===
+
+impl StartupError {
+    /// A request for TLS where none can be made.
+    pub(super) const SSL_REQUEST: Self = Self::Version(ProtocolVersion::from_wire(SSL_REQUEST));
+    /// A request for GSSAPI encryption where none can be made.
+    pub(super) const GSSENC_REQUEST: Self =
+        Self::Version(ProtocolVersion::from_wire(GSSENC_REQUEST));
+}
+
 // === impl ProtocolVersion ===
 
 impl ProtocolVersion {
@@ -81,7 +91,7 @@ impl ProtocolVersion {
     /// length of cancel keys alone.
     pub const NEWEST: Self = Self { major: 3, minor: 2 };
 
-    fn from_wire(number: u32) -> Self {
+    const fn from_wire(number: u32) -> Self {
         let [a, b, c, d] = number.to_be_bytes();
         Self {
             major: u16::from_be_bytes([a, b]),

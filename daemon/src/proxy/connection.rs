@@ -17,13 +17,15 @@ use tokio::{
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
-    Counters, CurrentLimits,
+    CancelKeys, Counters, CurrentLimits, Outage,
+    cancel_keys::CancelKeyGuard,
     drain::{Drain, IdlePolicy},
+    leftovers::{Backend, Leftovers},
     pending_logins::{LoginSlot, PendingLogins},
     relay::{Relay, RelayObserver, Stopped},
-    upstream::Refused,
+    upstream::{Reached, Refused},
     wait_queue::WaitQueue,
-    warm::{self, CancelKeyMap, WarmPool},
+    warm::{self, WarmPool},
 };
 use crate::{
     credential::{Broker, DatabaseKey},
@@ -31,7 +33,8 @@ use crate::{
     model::{Cause, Mode, SessionName},
     postgres::{
         self, Authenticated, ClientError, Greeting, LocalAuth, LocalTls, PrefixedIo,
-        ProtocolTracker, ScramVerifier, Stream, TlsOffer, UpstreamTls, refusal, refuse_unread,
+        ProtocolTracker, RefusalPace, ScramVerifier, Stream, TlsOffer, UpstreamTls, last_words,
+        refusal, refuse_unread,
     },
     ssh::Closing,
     tunnels::{Gate, Tunnels},
@@ -43,7 +46,7 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// startup packet, which PostgreSQL limits to 10000 bytes.
 const EARLY: usize = 16 * 1024;
 /// What is left in a tunnel that has ended is passed on within this time.
-const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
+const REST_LIMIT: Duration = Duration::from_secs(1);
 /// A channel's end and its tunnel's are seen so far apart at most.
 const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
@@ -73,13 +76,16 @@ pub(crate) struct Gateway {
     pub(crate) arriving: TaskTracker,
     pub(crate) drain: Drain,
     pub(crate) warm: Arc<WarmPool>,
-    pub(crate) cancel_keys: CancelKeyMap,
+    pub(crate) cancel_keys: CancelKeys,
+    pub(crate) leftovers: Arc<Leftovers>,
+    pub(crate) outage: Outage,
 }
 
 /// How many connections there may be.
 pub(crate) struct Slots {
     pub(crate) logins: Arc<PendingLogins>,
     pub(crate) wait_queue: WaitQueue,
+    refusal_pace: Arc<RefusalPace>,
     /// Connections that have one.
     taken: Arc<AtomicU32>,
     limits: CurrentLimits,
@@ -97,6 +103,14 @@ pub(crate) enum Peer {
     Unix { uid: u32, trusted: bool },
 }
 
+/// How a relayed connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// With its tunnel, while a statement ran or a transaction was open.
+    AtWorkWithoutTunnel,
+    Otherwise,
+}
+
 /// Serves a client on a task of its own.
 pub(crate) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Gateway>) {
     let login = gateway.slots.logins.admit(&gateway.name);
@@ -104,32 +118,40 @@ pub(crate) fn begin<S: Stream + 'static>(stream: S, peer: Peer, gateway: &Arc<Ga
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         let mut drain = gateway.drain.follow();
-        let opening = tokio::select! {
-            opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
-            () = login.sent_away() => return,
-            _ = drain.now() => return,
-        };
-        drop(login);
-        match opening {
-            Ok(Ok(Opening::Managed(client, arriving))) => {
-                managed(*client, arriving, &gateway).await;
-            }
-            Ok(Ok(Opening::Passthrough(stream, arriving))) => {
-                passthrough(stream, arriving, &gateway).await;
-            }
-            Ok(Ok(Opening::Done)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(session = %gateway.name, %error, "a client did not get in");
-            }
-            Err(_) => {
-                tracing::debug!(session = %gateway.name, "a client's log-in took too long");
-            }
+        tokio::select! {
+            () = serve(stream, peer, login, &gateway) => {}
+            () = drain.abandoned() => {}
         }
     });
 }
 
+async fn serve<S: Stream>(stream: S, peer: Peer, login: LoginSlot, gateway: &Arc<Gateway>) {
+    let mut drain = gateway.drain.follow();
+    let opening = tokio::select! {
+        opening = timeout(LOGIN_LIMIT, gateway.open(stream, peer, &login)) => opening,
+        () = login.sent_away() => return,
+        _ = drain.now() => return,
+    };
+    drop(login);
+    match opening {
+        Ok(Ok(Opening::Managed(client, arriving))) => {
+            managed(*client, arriving, gateway).await;
+        }
+        Ok(Ok(Opening::Passthrough(stream, arriving))) => {
+            passthrough(stream, arriving, gateway).await;
+        }
+        Ok(Ok(Opening::Done)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(session = %gateway.name, %error, "a client did not get in");
+        }
+        Err(_) => {
+            tracing::debug!(session = %gateway.name, "a client's log-in took too long");
+        }
+    }
+}
+
 /// What a connection came to once its client had spoken.
-enum Opening<S> {
+enum Opening<S: Stream> {
     /// A client that has been let in.
     Managed(Box<Authenticated<PrefixedIo<S>>>, TaskTrackerToken),
     /// One whose bytes aren't the daemon's to understand.
@@ -164,13 +186,14 @@ async fn managed<S: Stream>(
     match reached {
         Ok(reached) => {
             let _counting = gateway.counters.connection();
+            let _cancel_key = gateway.give_cancel_key(&reached);
             let Ok(mut client) = client.finish(&reached.greeting).await else {
                 return;
             };
             warm::prepare(gateway, &startup);
-            let (stream, tunnel) = (reached.stream, reached.tunnel);
-            let tracker = Some(ProtocolTracker::new());
-            gateway.relay(&mut client, stream, tracker, &tunnel).await;
+            gateway
+                .relay_managed(&mut client, reached, Bytes::new())
+                .await;
         }
         Err(Refused::Because(cause)) => {
             gateway.tell(&cause);
@@ -228,6 +251,7 @@ impl Slots {
         Self {
             logins: Arc::default(),
             wait_queue: WaitQueue::new(),
+            refusal_pace: Arc::default(),
             taken: Arc::default(),
             limits,
         }
@@ -287,9 +311,40 @@ impl Gateway {
 
     /// Says why a client is refused, beside saying so to the client.
     pub(crate) fn tell(&self, cause: &Cause) {
-        tracing::info!(session = %self.name, %cause, "a client was refused");
-        let (session, kind) = (Some(&self.name), Kind::ConnectionRefused);
-        self.journal.failure(session, kind, cause);
+        // Those that retry in an outage would fill the log.
+        if self
+            .journal
+            .failure(Some(&self.name), Kind::ConnectionRefused, cause)
+        {
+            tracing::info!(session = %self.name, %cause, "a client was refused");
+        } else {
+            tracing::debug!(session = %self.name, %cause, "a client was refused");
+        }
+    }
+
+    /// Has cancel requests of the client that is about to hear of the connection lead there.
+    pub(super) fn give_cancel_key(&self, reached: &Reached) -> Option<CancelKeyGuard> {
+        let target = reached.cancel_target()?;
+        Some(self.cancel_keys.give(target.key.clone(), target))
+    }
+
+    /// Joins a client and its connection to the database, of which `said` is the client's still.
+    /// What the connection leaves behind, should its tunnel be lost, is ended later.
+    pub(super) async fn relay_managed<C: Stream>(
+        self: &Arc<Self>,
+        client: &mut C,
+        reached: Reached,
+        said: Bytes,
+    ) {
+        // Some poolers give no key.
+        let key = reached.cancel.as_ref();
+        let backend = key.map(|key| Backend::new(key, reached.since));
+        let stream = PrefixedIo::new(said, reached.stream);
+        let tracker = Some(ProtocolTracker::new());
+        let ended = self.relay(client, stream, tracker, &reached.closing).await;
+        if let (Ended::AtWorkWithoutTunnel, Some(backend)) = (ended, backend) {
+            self.leftovers.clear(backend, Arc::clone(self), &self.drain);
+        }
     }
 
     /// Lets a client in, or does what else it came for.
@@ -316,9 +371,19 @@ impl Gateway {
                 client.refuse_with(&refusal::not_ready(&self.name)).await;
                 Ok(None)
             }
-            Greeting::Startup(client) => client.authenticate(&self.name, auth).await.map(Some),
-            Greeting::Cancel(request, _until_done) => {
+            Greeting::Startup(client) => {
+                let client = client.paced(&self.slots.refusal_pace);
+                let admitted = client.authenticate(&self.name, auth).await;
+                if let Err(ClientError::Refused { message, .. }) = &admitted {
+                    self.journal
+                        .counted(&self.name, Kind::PasswordRefused, message.clone());
+                }
+                admitted.map(Some)
+            }
+            // Clients take the end for "done".
+            Greeting::Cancel(request, mut until_done) => {
                 self.cancel(&request).await;
+                last_words::say_and_linger(&mut until_done, &[]).await;
                 Ok(None)
             }
             Greeting::Gone => Ok(None),
@@ -327,13 +392,13 @@ impl Gateway {
 
     /// Joins client and database until one of them ends it, their tunnel does, or the
     /// session; in the latter cases the client is told where the protocol allows it.
-    pub(crate) async fn relay<C: Stream, D: Stream>(
+    async fn relay<C: Stream, D: Stream>(
         &self,
         client: &mut C,
         database: D,
         tracker: Option<ProtocolTracker>,
         tunnel: &Closing,
-    ) {
+    ) -> Ended {
         let observer = RelayObserver {
             counters: &self.counters,
             on_changed_log_ins: &|| self.warm.clear(),
@@ -357,14 +422,33 @@ impl Gateway {
             Ok(cause) => cause,
             Err(lost) => {
                 // What was received before the line broke is the client's.
-                let _ = timeout(LEFTOVER_LIMIT, relay.run()).await;
-                lost
+                let _ = timeout(REST_LIMIT, relay.run()).await;
+                return self.end_without_tunnel(relay, &lost).await;
             }
         };
         tracing::info!(session = %self.name, %cause, "a connection was ended");
         relay
             .close_with_error(&refusal::farewell(&cause, &self.name))
             .await;
+        Ended::Otherwise
+    }
+
+    /// Ends a connection whose tunnel has ended.
+    async fn end_without_tunnel<C: Stream, D: Stream>(
+        &self,
+        relay: Relay<'_, C, D>,
+        cause: &Cause,
+    ) -> Ended {
+        tracing::info!(session = %self.name, %cause, "a connection was ended");
+        let ended = if relay.is_at_work() {
+            Ended::AtWorkWithoutTunnel
+        } else {
+            Ended::Otherwise
+        };
+        relay
+            .close_with_error(&refusal::farewell(cause, &self.name))
+            .await;
+        ended
     }
 
     /// Ends a connection of which one side has ended.
@@ -373,7 +457,7 @@ impl Gateway {
         relay: Relay<'_, C, D>,
         stopped: Stopped,
         tunnel: &Closing,
-    ) {
+    ) -> Ended {
         let (ended_by_client, error) = match stopped {
             Stopped::Client(error) => (true, error),
             Stopped::Database(error) => (false, error),
@@ -387,12 +471,10 @@ impl Gateway {
             && !relay.was_announced()
             && let Ok(cause) = timeout(TUNNEL_NOTICE, tunnel.closed()).await
         {
-            tracing::info!(session = %self.name, %cause, "a connection was ended");
-            return relay
-                .close_with_error(&refusal::farewell(&cause, &self.name))
-                .await;
+            return self.end_without_tunnel(relay, &cause).await;
         }
         relay.close().await;
+        Ended::Otherwise
     }
 
     fn too_many(&self) -> Cause {

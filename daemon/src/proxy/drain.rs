@@ -27,6 +27,8 @@ enum Stage {
     /// Where it does no harm, for the reason given.
     AtIdle(IdlePolicy, Cause),
     Now(Cause),
+    /// Without another word.
+    Abandoned,
 }
 
 // === impl Drain ===
@@ -46,6 +48,11 @@ impl Drain {
         self.0.send_replace(Stage::Now(cause));
     }
 
+    /// Drops what has not ended in spite of [`Drain::now`]: nothing more is awaited.
+    pub(crate) fn abandon(&self) {
+        self.0.send_replace(Stage::Abandoned);
+    }
+
     pub(crate) fn follow(&self) -> DrainReceiver {
         DrainReceiver(self.0.subscribe())
     }
@@ -59,7 +66,7 @@ impl DrainReceiver {
         loop {
             match &*self.0.borrow_and_update() {
                 Stage::AtIdle(which, cause) => return (*which, cause.clone()),
-                Stage::Serving | Stage::Now(_) => {}
+                Stage::Serving | Stage::Now(_) | Stage::Abandoned => {}
             }
             self.changed().await;
         }
@@ -70,8 +77,15 @@ impl DrainReceiver {
         loop {
             match &*self.0.borrow_and_update() {
                 Stage::Now(cause) => return cause.clone(),
-                Stage::Serving | Stage::AtIdle(..) => {}
+                Stage::Serving | Stage::AtIdle(..) | Stage::Abandoned => {}
             }
+            self.changed().await;
+        }
+    }
+
+    /// Completes when nothing more is awaited: whatever is still under way is dropped.
+    pub(crate) async fn abandoned(&mut self) {
+        while *self.0.borrow_and_update() != Stage::Abandoned {
             self.changed().await;
         }
     }

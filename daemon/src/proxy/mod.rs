@@ -2,11 +2,14 @@
 //! from there to the database. Knows neither the driver nor the supervisor: whether clients
 //! get through is told by the tunnels' gate, and that one waits goes out as a signal.
 
+mod cancel_keys;
 mod connection;
 mod counters;
 mod drain;
 mod endpoint;
+mod leftovers;
 mod listener;
+mod outage;
 mod pending_logins;
 mod relay;
 mod upstream;
@@ -19,13 +22,15 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use tokio::sync::watch;
 
+pub(crate) use cancel_keys::CancelKeys;
 pub(crate) use connection::{Gateway, Slots};
 pub use counters::{Counters, Counting};
 pub(crate) use drain::{Drain, IdlePolicy};
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
 pub(crate) use listener::{tcp as accept_tcp, unix as accept_unix};
+pub(crate) use outage::Outage;
 pub(crate) use verification::probe;
-pub(crate) use warm::{CancelKeyMap, WarmPool};
+pub(crate) use warm::WarmPool;
 
 use crate::{model::Cause, postgres::ScramVerifier};
 

@@ -14,28 +14,29 @@ use std::{
 
 use bytes::{Buf as _, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::timeout,
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::Counters;
-use crate::postgres::{Boundary, ProtocolTracker};
+use crate::postgres::{Boundary, ProtocolTracker, last_words};
 
 /// Buffer from the client: one SSH packet's worth.
 const UP: usize = 32 * 1024;
 /// Buffer to the client: two of the bastion's packets.
 const DOWN: usize = 64 * 1024;
 
-/// What saying goodbye may take: a client that doesn't read isn't waited for.
-const TELL_LIMIT: Duration = Duration::from_secs(2);
-/// How long a client that was still sending is listened to after it was told: closing at
-/// once would reset the connection, and a reset can overtake what was said.
-const LINGER: Duration = Duration::from_secs(1);
-/// How much of that is taken.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How often one direction reads before the other has its turn: one that is always ready
+/// would keep the other from ever being looked at.
+const ROUNDS: usize = 32;
 
-/// Terminate, so that the server doesn't take the end for a lost client.
-const TERMINATE: &[u8] = b"X\0\0\0\x04";
+/// How long the database is waited for whose client has gone, once all that the client sent
+/// has been passed on: it may be at work on that, and a channel that is closed with answers
+/// unread would end it.
+const GONE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What passing on the last of what was received may take, for a client that reads slowly.
+const REST_LIMIT: Duration = Duration::from_secs(2);
 
 /// Two streams that are joined.
 pub(crate) struct Relay<'a, C, D> {
@@ -50,6 +51,11 @@ pub(crate) struct Relay<'a, C, D> {
     ahead: Option<ProtocolTracker>,
     observer: RelayObserver<'a>,
     asked: u64,
+    up_is_first: bool,
+    /// How the client's end was seen: by reading all that it said, or by an error.
+    client_end: Option<Option<io::Error>>,
+    /// Runs once the client has gone for certain.
+    gone: Option<Pin<Box<Sleep>>>,
 }
 
 /// Who is told of what passes.
@@ -102,11 +108,15 @@ where
             tracker,
             observer,
             asked: 0,
+            up_is_first: false,
+            client_end: None,
+            gone: None,
         }
     }
 
-    /// Copies until a side ends. A client that half-closes still gets its answer. Can be
-    /// dropped and called again without loss.
+    /// Copies until a side ends. However the client ends, what it sent before is passed on, and
+    /// where it half-closes it still gets its answer. Can be dropped and called again without
+    /// loss.
     pub(crate) async fn run(&mut self) -> Stopped {
         poll_fn(|context| self.poll(context, Until::End)).await
     }
@@ -120,6 +130,12 @@ where
     pub(crate) fn is_idle(&self) -> bool {
         let waiting = !self.up.is_empty() || !self.down.is_empty();
         self.pause() == Boundary::Idle && !waiting
+    }
+
+    /// Whether the database has been asked for something that isn't done, or has a transaction
+    /// open. Of bytes that aren't looked at that isn't known.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.tracker.is_some() && !self.is_idle()
     }
 
     /// Bytes that the client has sent: the same number means that it has been silent.
@@ -136,36 +152,35 @@ where
     }
 
     /// Passes on what has been received, says why this is the end where the protocol allows
-    /// it at this moment, and closes both sides. Bounded in time.
+    /// it at this moment, and closes both sides. Takes some seconds at most.
     pub(crate) async fn close_with_error(mut self, error_response: &[u8]) {
         let was_idle = self.is_idle();
-        let telling = async {
-            poll_fn(|context| self.poll_down_rest(context)).await?;
-            if self.pause() != Boundary::WithinMessage {
-                self.client.write_all(error_response).await?;
-            }
-            self.client.shutdown().await
+        let passing = timeout(REST_LIMIT, poll_fn(|context| self.poll_down_rest(context)));
+        if !matches!(passing.await, Ok(Ok(()))) {
+            return;
+        }
+        let last = match self.pause() {
+            Boundary::WithinMessage => &[],
+            Boundary::Idle | Boundary::BetweenMessages => error_response,
         };
-        let told = timeout(TELL_LIMIT, telling).await;
         if was_idle {
-            let _ = timeout(TELL_LIMIT, async {
-                self.database.write_all(TERMINATE).await?;
-                self.database.shutdown().await
-            })
-            .await;
-        } else if matches!(told, Ok(Ok(()))) {
+            let telling = last_words::say(self.client, last);
+            let _ = tokio::join!(telling, last_words::terminate(&mut self.database));
+        } else {
             drop(self.database);
-            linger(self.client).await;
+            last_words::say_and_linger(self.client, last).await;
         }
     }
 
-    /// Closes the client's side after the database has closed its own.
+    /// Closes the client's side after the database has closed its own. Takes some seconds at
+    /// most.
     pub(crate) async fn close(self) {
         let was_idle = self.is_idle();
         drop(self.database);
-        let closed = timeout(TELL_LIMIT, self.client.shutdown()).await;
-        if !was_idle && matches!(closed, Ok(Ok(()))) {
-            linger(self.client).await;
+        if was_idle {
+            let _ = last_words::say(self.client, &[]).await;
+        } else {
+            last_words::say_and_linger(self.client, &[]).await;
         }
     }
 
@@ -176,31 +191,44 @@ where
     }
 
     fn poll(&mut self, context: &mut Context<'_>, until: Until) -> Poll<Stopped> {
-        let up = self.poll_up(context);
-        let down = self.poll_down(context);
-        match (up, down) {
+        self.up_is_first = !self.up_is_first;
+        let (up, down) = if self.up_is_first {
+            let up = self.poll_up(context);
+            (up, self.poll_down(context))
+        } else {
+            let down = self.poll_down(context);
+            (self.poll_up(context), down)
+        };
+        match down {
             // What the database still has to say comes first: it may say why it closes.
-            (_, Poll::Ready(Err(Broken::Writer(error)))) => {
-                Poll::Ready(Stopped::Client(Some(error)))
+            Poll::Ready(Err(error)) => Poll::Ready(Stopped::Database(Some(error))),
+            Poll::Ready(Ok(())) => Poll::Ready(match self.client_end.take() {
+                Some(error) if up.is_ready() => Stopped::Client(error),
+                _ => Stopped::Database(None),
+            }),
+            Poll::Pending if self.poll_gone(context).is_ready() => {
+                Poll::Ready(Stopped::Client(self.client_end.take().flatten()))
             }
-            (_, Poll::Ready(Err(Broken::Reader(error)))) => {
-                Poll::Ready(Stopped::Database(Some(error)))
-            }
-            (Poll::Ready(Err(Broken::Reader(error))), _) => {
-                Poll::Ready(Stopped::Client(Some(error)))
-            }
-            (up, Poll::Ready(Ok(()))) if up.is_ready() && self.up.has_ended => {
-                Poll::Ready(Stopped::Client(None))
-            }
-            (_, Poll::Ready(Ok(()))) => Poll::Ready(Stopped::Database(None)),
-            _ if until == Until::Idle && self.is_idle() => Poll::Ready(Stopped::Idle),
-            _ => Poll::Pending,
+            Poll::Pending if until == Until::Idle && self.is_idle() => Poll::Ready(Stopped::Idle),
+            Poll::Pending => Poll::Pending,
         }
     }
 
-    /// From the client to the database, half-closing at the end. That the database takes no
-    /// more isn't the end: the other direction says why.
-    fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    /// Ready once a client that has gone has been gone for long enough. One that has only said
+    /// all that it has to say may still listen.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let has_gone = self.down.is_sink || matches!(self.client_end, Some(Some(_)));
+        if !has_gone {
+            return Poll::Pending;
+        }
+        let gone = self.gone.get_or_insert_with(|| Box::pin(sleep(GONE_LIMIT)));
+        gone.as_mut().poll(context)
+    }
+
+    /// From the client to the database, half-closing at the end, which an error of the client's
+    /// is too: TLS without close_notify, a reset. That the database takes no more isn't the
+    /// end: the other direction says why.
+    fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Self {
             client,
             database,
@@ -208,31 +236,44 @@ where
             tracker,
             observer,
             asked,
+            client_end,
             ..
         } = self;
-        let heard = |bytes: &[u8]| {
+        let mut heard = |bytes: &[u8]| {
             *asked += bytes.len() as u64;
             if let Some(tracker) = tracker {
                 tracker.client_said(bytes);
             }
         };
-        let passed = up.poll_copy(context, client, database, heard, |bytes| {
-            count(&observer.counters.sent, bytes);
-        });
-        match ready!(passed) {
-            Err(Broken::Writer(_)) => up.give_up(),
-            Err(broken) => return Poll::Ready(Err(broken)),
-            Ok(()) => {}
+        let mut passed = |bytes: &[u8]| count(&observer.counters.sent, bytes);
+        loop {
+            match ready!(up.poll_copy(context, client, database, &mut heard, &mut passed)) {
+                Err(Broken::Writer) => up.give_up(),
+                Err(Broken::Reader(error)) => {
+                    // Listening goes on: half of a connection may have ended.
+                    *client_end = Some(Some(error));
+                    up.has_ended = true;
+                    continue;
+                }
+                // Unless the database takes no more, all has been read.
+                Ok(()) if !up.is_sink => {
+                    client_end.get_or_insert(None);
+                }
+                Ok(()) => {}
+            }
+            break;
         }
         if !up.shut {
             // An error means that it is closed already.
             let _ = ready!(Pin::new(database).poll_shutdown(context));
             up.shut = true;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 
-    fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    /// From the database to the client. A client that takes no more isn't the end: what it
+    /// sent is still to be passed on.
+    fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self {
             client,
             database,
@@ -242,12 +283,12 @@ where
             observer,
             ..
         } = self;
-        let said = |bytes: &[u8]| {
+        let mut said = |bytes: &[u8]| {
             if let Some(tracker) = tracker {
                 tracker.server_said(bytes);
             }
         };
-        let received = |bytes: &[u8]| {
+        let mut received = |bytes: &[u8]| {
             count(&observer.counters.received, bytes);
             if let Some(ahead) = ahead {
                 ahead.server_said(bytes);
@@ -256,7 +297,13 @@ where
                 }
             }
         };
-        down.poll_copy(context, database, client, received, said)
+        loop {
+            match ready!(down.poll_copy(context, database, client, &mut received, &mut said)) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(Broken::Writer) => down.drop_all(),
+                Err(Broken::Reader(error)) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 
     /// Writes what has been read from the database, and reads no more.
@@ -267,12 +314,12 @@ where
             tracker,
             ..
         } = self;
-        let said = |bytes: &[u8]| {
+        let mut said = |bytes: &[u8]| {
             if let Some(tracker) = tracker {
                 tracker.server_said(bytes);
             }
         };
-        down.poll_drain(context, client, said)
+        down.poll_drain(context, client, &mut said)
     }
 }
 
@@ -292,12 +339,14 @@ struct Pipe {
     has_ended: bool,
     needs_flush: bool,
     shut: bool,
+    /// The writer takes no more, and what is read is dropped.
+    is_sink: bool,
 }
 
 /// Which side of a direction failed.
 enum Broken {
     Reader(io::Error),
-    Writer(io::Error),
+    Writer,
 }
 
 // === impl Pipe ===
@@ -310,6 +359,7 @@ impl Pipe {
             has_ended: false,
             needs_flush: false,
             shut: false,
+            is_sink: false,
         }
     }
 
@@ -317,40 +367,48 @@ impl Pipe {
         self.waiting.is_empty()
     }
 
-    /// Nobody takes what is left.
+    /// Nobody takes what is left, and no more is read.
     fn give_up(&mut self) {
-        self.waiting = BytesMut::new();
+        self.drop_all();
         self.has_ended = true;
     }
 
-    /// Copies until the reader has ended and all is written.
+    /// Nobody takes what is left, nor what will be read.
+    fn drop_all(&mut self) {
+        self.waiting = BytesMut::new();
+        self.needs_flush = false;
+        self.is_sink = true;
+    }
+
+    /// Copies until the reader has ended and all is written; lets others have their turn now
+    /// and then.
     fn poll_copy<R, W>(
         &mut self,
         context: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        mut on_read: impl FnMut(&[u8]),
-        mut on_written: impl FnMut(&[u8]),
+        on_read: &mut impl FnMut(&[u8]),
+        on_written: &mut impl FnMut(&[u8]),
     ) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        loop {
+        for _ in 0..ROUNDS {
             let filled = SCRATCH.with_borrow_mut(|scratch| {
                 let read =
                     ready!(self.poll_fill(context, reader, scratch)).map_err(Broken::Reader)?;
                 on_read(read);
-                self.poll_pass(context, writer, read, &mut on_written)
-                    .map_err(Broken::Writer)?;
+                self.poll_pass(context, writer, read, on_written)
+                    .map_err(|_| Broken::Writer)?;
                 Poll::Ready(Ok(()))
             });
             match filled {
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 // Small answers wait in a TLS stream or a channel until they are flushed.
                 Poll::Pending => {
-                    ready!(self.poll_drain(context, writer, &mut on_written))
-                        .map_err(Broken::Writer)?;
+                    ready!(self.poll_drain(context, writer, on_written))
+                        .map_err(|_| Broken::Writer)?;
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(())) => {}
@@ -358,14 +416,15 @@ impl Pipe {
             if self.has_ended {
                 return self
                     .poll_drain(context, writer, on_written)
-                    .map_err(Broken::Writer);
+                    .map_err(|_| Broken::Writer);
             }
             // More is read while the writer is slow, until there is enough.
             if self.waiting.len() >= self.limit {
-                ready!(self.poll_write(context, writer, &mut on_written))
-                    .map_err(Broken::Writer)?;
+                ready!(self.poll_write(context, writer, on_written)).map_err(|_| Broken::Writer)?;
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Writes what there is, and flushes.
@@ -373,9 +432,9 @@ impl Pipe {
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,
-        mut on_written: impl FnMut(&[u8]),
+        on_written: &mut impl FnMut(&[u8]),
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_write(context, writer, &mut on_written))?;
+        ready!(self.poll_write(context, writer, on_written))?;
         if self.needs_flush {
             ready!(Pin::new(writer).poll_flush(context))?;
             self.needs_flush = false;
@@ -409,6 +468,9 @@ impl Pipe {
         mut read: &[u8],
         on_written: &mut impl FnMut(&[u8]),
     ) -> io::Result<()> {
+        if self.is_sink {
+            return Ok(());
+        }
         if self.poll_write(context, writer, on_written)?.is_ready() {
             while !read.is_empty() {
                 match Pin::new(&mut *writer).poll_write(context, read)? {
@@ -450,21 +512,6 @@ impl Pipe {
 
 fn count(counter: &AtomicU64, bytes: &[u8]) {
     counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-}
-
-/// Reads and drops what a client still sends, for a moment.
-async fn linger<C: AsyncRead + Unpin>(client: &mut C) {
-    let dropping = async {
-        let mut dropped = vec![0; 16 * 1024];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match client.read(&mut dropped).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
-            }
-        }
-    };
-    let _ = timeout(LINGER, dropping).await;
 }
 
 #[cfg(test)]

@@ -5,13 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::RngExt as _;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
-use super::connection::Gateway;
+use super::{cancel_keys::CancelTarget, connection::Gateway, leftovers::Database};
 use crate::{
+    journal::Kind,
     model::{Cause, DatabaseCredential, Generation, HostPort, Lease},
-    postgres::{self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters},
-    ssh::{ChannelStream, Closing},
+    platform::clock::{BootInstant, Clock},
+    postgres::{
+        self, CancelRequest, LoggedIn, LoginError, MaybeTls, StartupParameters, last_words,
+    },
+    ssh::{ChannelStream, Closing, Tunnel},
     tunnels::Gate,
 };
 
@@ -30,9 +37,19 @@ pub(crate) struct Reached {
     pub(crate) greeting: Bytes,
     /// What would cancel a query on it.
     pub(crate) cancel: Option<CancelRequest>,
-    pub(crate) tunnel: Closing,
+    pub(crate) closing: Closing,
+    /// What it goes through.
+    pub(crate) tunnel: Tunnel,
+    /// When the database was last known to have it: the log-in's end.
+    pub(crate) since: BootInstant,
     /// Of the credential that it was logged in with.
     pub(crate) generation: Generation,
+}
+
+/// What a connection goes through.
+struct Line {
+    closing: Closing,
+    tunnel: Tunnel,
 }
 
 /// Why a client doesn't get its database.
@@ -43,17 +60,41 @@ pub(crate) enum Refused {
     ByDatabase(Bytes),
 }
 
+// === impl Line ===
+
+impl Line {
+    fn of(channel: &ChannelStream) -> Self {
+        Self {
+            closing: channel.closing(),
+            tunnel: channel.tunnel().clone(),
+        }
+    }
+}
+
 // === impl Reached ===
 
 impl Reached {
-    fn new(logged_in: LoggedIn<ChannelStream>, tunnel: Closing, generation: Generation) -> Self {
+    fn new(logged_in: LoggedIn<ChannelStream>, line: Line, generation: Generation) -> Self {
+        let Line { closing, tunnel } = line;
         Self {
             stream: logged_in.stream,
             greeting: logged_in.greeting,
             cancel: logged_in.cancel,
+            closing,
             tunnel,
+            since: Clock::now(),
             generation,
         }
+    }
+}
+
+impl Reached {
+    /// What a cancel request for it does.
+    pub(crate) fn cancel_target(&self) -> Option<CancelTarget> {
+        Some(CancelTarget {
+            key: self.cancel.clone()?,
+            tunnel: self.tunnel.clone(),
+        })
     }
 }
 
@@ -98,13 +139,18 @@ impl Gateway {
                     continue;
                 }
             };
-            let tunnel = channel.closing();
+            let line = Line::of(&channel);
             let tls = self.upstream_tls();
+            let database = lease.credential.database.as_str();
+            let other_database = startup
+                .chosen_database()
+                .filter(|chosen| *chosen != database.as_bytes())
+                .map(|_| database);
             let logging_in = postgres::log_in(channel, &tls, &lease.credential, startup);
             let error = match timeout_at(deadline, logging_in).await {
                 Ok(Ok(logged_in)) => {
                     self.note_taken(lease.generation);
-                    return Ok(Reached::new(logged_in, tunnel, lease.generation));
+                    return Ok(Reached::new(logged_in, line, lease.generation));
                 }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(timed_out(began, None).into()),
@@ -129,9 +175,11 @@ impl Gateway {
                     self.pause_after(cause, deadline).await?;
                 }
                 _ => {
-                    return Err(Refused::ByDatabase(
-                        error.error_response(server, &self.name),
-                    ));
+                    return Err(Refused::ByDatabase(error.error_response(
+                        server,
+                        &self.name,
+                        other_database,
+                    )));
                 }
             }
         }
@@ -145,11 +193,11 @@ impl Gateway {
         }
         let lease = self.current_lease()?;
         let channel = self.tunnels.channel(&lease.credential.server).await.ok()?;
-        let tunnel = channel.closing();
+        let line = Line::of(&channel);
         match postgres::log_in(channel, &self.upstream_tls(), &lease.credential, startup).await {
             Ok(logged_in) => {
                 self.note_taken(lease.generation);
-                Some(Reached::new(logged_in, tunnel, lease.generation))
+                Some(Reached::new(logged_in, line, lease.generation))
             }
             Err(error) => {
                 tracing::debug!(session = %self.name, %error, "no connection ahead of need");
@@ -178,7 +226,8 @@ impl Gateway {
             .slots
             .wait_queue
             .wait_turn(self.tunnels.gate(), &self.client_waits);
-        let outcome = match timeout_at(deadline, passing).await {
+        let hold = self.outage.hold(self.limits.borrow().connect_timeout);
+        let outcome = match timeout_at(deadline.min(began + hold), passing).await {
             Ok(Some(gate)) => Some(gate),
             Ok(None) => return Err(Cause::SessionClosing),
             Err(_) => None,
@@ -236,18 +285,61 @@ impl Gateway {
         Ok(())
     }
 
+    /// Passes a cancel request on, where a client of this session was given its key; others are
+    /// closed without a word, as PostgreSQL does. Goes through the tunnel of the connection
+    /// that it is for: a new one might take long, or not come up at all.
     pub(crate) async fn cancel(&self, request: &CancelRequest) {
+        let Some(CancelTarget { key, tunnel }) = self.cancel_keys.find(request) else {
+            self.journal
+                .counted(&self.name, Kind::CancelRefused, String::new());
+            return;
+        };
         let forwarding = async {
             let lease = self.current_lease()?;
             let server = &lease.credential.server;
-            let channel = self.tunnels.channel_for_cancel(server, None).await.ok()?;
-            let request = self.cancel_keys.translate(request);
-            postgres::forward_cancel(channel, &request).await.ok()
+            let closing = tunnel.closing();
+            let channel = self.tunnels.channel_for_cancel(server, Some(&closing));
+            postgres::forward_cancel(channel.await.ok()?, &key)
+                .await
+                .ok()
         };
         match timeout(CANCEL_LIMIT, forwarding).await {
             Ok(Some(())) => {}
             _ => tracing::info!(session = %self.name, "a cancel request could not be passed on"),
         }
+    }
+}
+
+impl Database for Gateway {
+    fn gate(&self) -> watch::Receiver<Gate> {
+        self.tunnels.gate()
+    }
+
+    async fn count_true(&self, sql: &str) -> Option<usize> {
+        let names = [("user", "borealisd"), ("application_name", "borealisd")];
+        let startup = StartupParameters::new(names).ok()?;
+        let mut reached = self.log_in_ahead(&startup).await?;
+        let rows = postgres::query(&mut reached.stream, sql).await;
+        last_words::terminate(&mut reached.stream).await;
+        match rows {
+            Ok(rows) => Some(rows.iter().filter(|row| &row[..] == b"t").count()),
+            Err(error) => {
+                tracing::info!(session = %self.name, %error, "a question of its own failed");
+                None
+            }
+        }
+    }
+
+    fn have_ended(&self, count: usize) {
+        let what = if count == 1 {
+            "connection"
+        } else {
+            "connections"
+        };
+        let detail = format!("({count} {what} with a transaction or a statement)");
+        tracing::info!(session = %self.name, count, "ended what lost connections had left at work");
+        self.journal
+            .of_session(&self.name, Kind::LeftoversEnded, detail);
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     model::{Cause, DatabaseCredential, Lease},
-    postgres::{self, LoginError, StartupParameters, UpstreamTls},
+    postgres::{self, LoginError, StartupParameters, UpstreamTls, last_words},
     ssh::{ChannelStream, Tunnel},
 };
 
@@ -54,8 +54,6 @@ pub(crate) async fn verify(
         StartupParameters::new([("user", "borealisd"), ("application_name", "borealisd")])
             .map_err(|error| LoginError::Protocol(error.to_string()))?;
     let mut logged_in = postgres::log_in(channel, upstream_tls, credential, &startup).await?;
-    // A Terminate message, so that the server's log doesn't speak of a lost client.
-    let _ = logged_in.stream.write_all(b"X\0\0\0\x04").await;
-    let _ = logged_in.stream.shutdown().await;
+    last_words::terminate(&mut logged_in.stream).await;
     Ok(())
 }

@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 use tokio::{io::AsyncReadExt as _, net::UnixStream, time::timeout};
 
 /// What the manager gets to have read all that it was told.
-const BARRIER_LIMIT: Duration = Duration::from_secs(2);
+pub const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Listeners are bound, or a reload is done.
 pub fn ready() {

@@ -23,8 +23,8 @@ use crate::{
     platform::clock::{BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
     proxy::{
-        Address, CancelKeyMap, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
-        LocalLogin, Slots, WarmPool, accept_tcp, accept_unix,
+        Address, CancelKeys, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
+        LocalLogin, Outage, Slots, WarmPool, accept_tcp, accept_unix,
     },
     service_manager::notify,
     tunnels::{Gate, Level, Pools, Tunnels, none_is_up},
@@ -92,13 +92,35 @@ pub enum Command {
 pub struct CloseRequest {
     /// What clients are told.
     pub cause: Cause,
-    /// What open connections get at most.
-    pub grace: Duration,
+    /// When connections that are open still are ended. The session itself has ended
+    /// [`END_LIMIT`] later at the latest.
+    pub deadline: Instant,
 }
+
+/// How a wait that a session's end begins with came to its own end.
+enum Waited {
+    /// What was waited for has come.
+    Done,
+    /// The deadline has passed.
+    Over,
+    /// Somebody is in a greater hurry: the request is that one's now.
+    Hurried,
+}
+
+/// What a session may take beyond the deadline of its [`CloseRequest`]: the service manager
+/// takes note, and connections are told and cut.
+pub const END_LIMIT: Duration = Duration::from_secs(5);
+/// The part of [`END_LIMIT`] in which connections are told why they end; a client that
+/// doesn't read is dropped after it.
+const CUT_LIMIT: Duration = Duration::from_secs(3);
+const _: () = assert!(END_LIMIT.as_secs() >= CUT_LIMIT.as_secs() + notify::BARRIER_LIMIT.as_secs());
 
 /// The longest sleep: due times are checked against clocks that count suspend, and the
 /// runtime's timers don't.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// A grace beyond what the clock can count is this long.
+const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// Starts a session on its listeners; with a tunnel that is being dialled, where there is one.
 pub(crate) fn spawn(
@@ -138,6 +160,15 @@ impl Session {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "a session's driver ended in disorder");
         }
+    }
+}
+
+impl CloseRequest {
+    /// Gives open connections this long from now on.
+    pub fn within(grace: Duration, cause: Cause) -> Self {
+        let now = Instant::now();
+        let deadline = now.checked_add(grace).unwrap_or_else(|| now + FAR_FUTURE);
+        Self { cause, deadline }
     }
 }
 
@@ -239,13 +270,16 @@ impl Driver {
                 accept_unix(&listening.unix, &gateway)
             );
         });
-        let request = self.work(&mut commands).await;
+        let mut request = self.work(&mut commands).await;
         let stays = request.cause == Cause::DaemonStopping && endpoint.is_stored();
         if stays {
             // Clients that come wait for the next daemon; those that came get through.
             accepting.abort();
-            self.gateway.arriving.close();
-            let _ = timeout(request.grace, self.gateway.arriving.wait()).await;
+            let arriving = self.gateway.arriving.clone();
+            arriving.close();
+            while let Waited::Hurried =
+                wait_or_hurry(arriving.wait(), &mut request, &mut commands).await
+            {}
         }
         // Else clients that come are told why they can't stay.
         let open = self.gateway.counters.active();
@@ -296,7 +330,7 @@ impl Driver {
                     None => {
                         return CloseRequest {
                             cause: Cause::DaemonStopping,
-                            grace: Duration::ZERO,
+                            deadline: Instant::now(),
                         };
                     }
                 },
@@ -449,6 +483,11 @@ impl Driver {
 
     /// What connections are told, by what the machine decided.
     fn set_gate(&self) {
+        if self.life.phase() == Phase::Up {
+            self.gateway.outage.has_ended();
+        } else {
+            self.gateway.outage.goes_on();
+        }
         let gate = match self.life.last_error().cloned() {
             _ if self.life.phase() == Phase::Up => Gate::Open,
             Some(cause) if waiting_is_no_use(&cause) && !self.life.is_attempting() => {
@@ -529,11 +568,11 @@ impl Driver {
             .fold(LONGEST_SLEEP, |pause, at| pause.min(at.since(now)))
     }
 
-    /// Lets open connections end where it does no harm, as long as their grace lasts; answers
-    /// why those that are left are ended.
+    /// Lets open connections end where it does no harm, until the deadline; answers why those
+    /// that are left are ended.
     async fn drain(
         &mut self,
-        request: CloseRequest,
+        mut request: CloseRequest,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Cause {
         self.life.handle(Event::Close, Clock::now(), 0.0);
@@ -542,40 +581,63 @@ impl Driver {
         self.tunnels.close();
         self.gateway.tasks.close();
         let tasks = self.gateway.tasks.clone();
-        let CloseRequest { mut cause, grace } = request;
-        let mut end = Instant::now() + grace;
         loop {
-            self.tunnels.set_gate(Gate::Refuse(cause.clone()));
+            self.tunnels.set_gate(Gate::Refuse(request.cause.clone()));
             // Who opened the session for a time wants it closed at the end of that; who
             // closes it wants its clients to finish.
-            let which = match cause {
+            let which = match request.cause {
                 Cause::SessionExpired => IdlePolicy::Next,
                 _ => IdlePolicy::Lasting,
             };
-            self.gateway.drain.at_idle(which, cause.clone());
-            tokio::select! {
-                () = tasks.wait() => return cause,
-                () = sleep_until(end) => return cause,
-                command = commands.recv() => match command {
-                    // Whoever is in a greater hurry decides.
-                    Some(Command::Close(other)) if Instant::now() + other.grace < end => {
-                        cause = other.cause;
-                        end = Instant::now() + other.grace;
-                    }
-                    Some(Command::Rotate { reply, .. }) => {
-                        let _ = reply.send(Err(Cause::SessionClosing));
-                    }
-                    Some(Command::Close(_) | Command::Refresh(_)) => {}
-                    None => return Cause::DaemonStopping,
-                },
+            let cause = request.cause.clone();
+            self.gateway.drain.at_idle(which, cause);
+            match wait_or_hurry(tasks.wait(), &mut request, commands).await {
+                Waited::Done | Waited::Over => return request.cause,
+                Waited::Hurried => {}
             }
         }
     }
 
-    /// Ends what is left.
+    /// Ends what is left: with a word to each client, and without one where the client takes
+    /// none within [`CUT_LIMIT`].
     async fn cut(&mut self, cause: Cause) {
+        let tasks = self.gateway.tasks.clone();
         self.gateway.drain.now(cause);
-        self.gateway.tasks.wait().await;
+        if timeout(CUT_LIMIT, tasks.wait()).await.is_err() {
+            let left = tasks.len();
+            tracing::info!(session = %self.spec.name, left, "clients that don't read are cut off");
+            self.gateway.drain.abandon();
+            tasks.wait().await;
+        }
+    }
+}
+
+/// Waits for `done` until the deadline, and hears meanwhile who is in a greater hurry.
+async fn wait_or_hurry(
+    done: impl Future<Output = ()>,
+    request: &mut CloseRequest,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Waited {
+    tokio::pin!(done);
+    loop {
+        tokio::select! {
+            () = &mut done => return Waited::Done,
+            () = sleep_until(request.deadline) => return Waited::Over,
+            command = commands.recv() => match command {
+                Some(Command::Close(other)) if other.deadline < request.deadline => {
+                    *request = other;
+                    return Waited::Hurried;
+                }
+                Some(Command::Rotate { reply, .. }) => {
+                    let _ = reply.send(Err(Cause::SessionClosing));
+                }
+                Some(Command::Close(_) | Command::Refresh(_)) => {}
+                None => {
+                    request.cause = Cause::DaemonStopping;
+                    return Waited::Over;
+                }
+            },
+        }
     }
 }
 
@@ -599,7 +661,9 @@ fn gateway(
         tunnels: Arc::clone(tunnels),
         key: key.subscribe(),
         warm: WarmPool::new(environment.limits.clone(), Arc::clone(&beginning.counters)),
-        cancel_keys: CancelKeyMap::default(),
+        cancel_keys: CancelKeys::default(),
+        leftovers: Arc::default(),
+        outage: Outage::default(),
         counters: Arc::clone(&beginning.counters),
         client_waits,
         slots: Slots::new(environment.limits.clone()),

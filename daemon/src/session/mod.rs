@@ -10,5 +10,5 @@ mod under_way;
 
 pub(crate) use connect::{EarlyDial, database_key, key_of};
 pub(crate) use driver::spawn;
-pub use driver::{CloseRequest, Command, Environment, Session};
+pub use driver::{CloseRequest, Command, END_LIMIT, Environment, Session};
 pub use status::{CredentialStatus, Spec, Status};

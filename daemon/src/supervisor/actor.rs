@@ -142,8 +142,8 @@ impl Actor {
             let pause = self.pause();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Stop { grace, reply }) => {
-                        self.stop(grace, &mut happened).await;
+                    Some(Command::Stop { deadline, reply }) => {
+                        self.stop(deadline, &mut happened).await;
                         // Who asked waits for it, or has gone.
                         let _ = reply.send(());
                         return;

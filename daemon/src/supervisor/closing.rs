@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -184,17 +187,14 @@ impl Actor {
         for (name, grace) in expired {
             tracing::info!(session = %name, "the time that the session was opened for is over");
             self.journal().of_session(&name, Kind::SessionExpired, "");
-            let close_request = session::CloseRequest {
-                cause: Cause::SessionExpired,
-                grace,
-            };
+            let close_request = session::CloseRequest::within(grace, Cause::SessionExpired);
             self.begin_close(&name, close_request, None);
         }
         self.rebind();
     }
 
     /// Ends every driver; what is saved says that they are open.
-    pub(super) async fn stop(&mut self, grace: Duration, happened: &mut mpsc::Receiver<Event>) {
+    pub(super) async fn stop(&mut self, deadline: Instant, happened: &mut mpsc::Receiver<Event>) {
         self.save();
         let entries = std::mem::take(&mut self.entries);
         let ending = TaskTracker::new();
@@ -202,7 +202,7 @@ impl Actor {
             if let Running::Bound(session) = entry.running {
                 let close_request = session::CloseRequest {
                     cause: Cause::DaemonStopping,
-                    grace,
+                    deadline,
                 };
                 ending.spawn(async move {
                     let _ = session
@@ -231,8 +231,5 @@ impl Actor {
 
 /// A session that somebody closes.
 pub(super) fn closing(grace: Duration) -> session::CloseRequest {
-    session::CloseRequest {
-        cause: Cause::SessionClosing,
-        grace,
-    }
+    session::CloseRequest::within(grace, Cause::SessionClosing)
 }

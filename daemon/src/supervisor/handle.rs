@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -123,13 +123,13 @@ impl Handle {
         .await
     }
 
-    /// Ends every session, giving open connections this long, and the supervisor. The
+    /// Ends every session, giving open connections until `deadline`, and the supervisor. The
     /// sessions stay open in what is remembered.
-    pub async fn stop(&self, grace: Duration) {
+    pub async fn stop(&self, deadline: Instant) {
         let (reply, answer) = oneshot::channel();
         if self
             .commands
-            .send(Command::Stop { grace, reply })
+            .send(Command::Stop { deadline, reply })
             .await
             .is_ok()
         {

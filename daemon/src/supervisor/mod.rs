@@ -14,7 +14,7 @@ mod snapshot;
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use actor::{Setup, spawn};
@@ -120,7 +120,7 @@ pub(crate) enum Command {
         reply: Reply<Reloaded>,
     },
     Stop {
-        grace: Duration,
+        deadline: Instant,
         reply: oneshot::Sender<()>,
     },
 }

@@ -40,9 +40,7 @@ const USES: &[(&str, &[&str])] = &[
 ];
 
 /// Circles that wait to be taken apart, each with its files in their order. None may be added.
-const KNOWN: &[&[&str]] = &[
-    &["proxy/connection.rs", "proxy/upstream.rs"],
-];
+const KNOWN: &[&[&str]] = &[&["proxy/connection.rs", "proxy/upstream.rs"]];
 
 /// Crates that only one module may name.
 const ONLY: &[(&str, &str)] = &[

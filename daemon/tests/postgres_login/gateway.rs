@@ -139,7 +139,7 @@ impl Desk {
                 let _ended = copy_bidirectional(&mut client, &mut database.stream).await;
             }
             Err(error) => {
-                let response = error.error_response(&credential.server, &self.session);
+                let response = error.error_response(&credential.server, &self.session, None);
                 client.refuse_with(&response).await;
             }
         }

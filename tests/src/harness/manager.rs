@@ -87,15 +87,19 @@ impl Manager {
         names
     }
 
-    /// Waits until it has been told something that begins so, `count` times in all.
+    /// Waits until it has been told something that begins so, `count` times in all; answers the
+    /// last of those lines.
     #[track_caller]
-    pub fn wait_for(&self, start: &str, count: usize) {
+    pub fn wait_for(&self, start: &str, count: usize) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut told = self.told();
         loop {
             let lines = told.messages.iter().flat_map(|message| message.lines());
-            if lines.filter(|line| line.starts_with(start)).count() >= count {
-                return;
+            let found: Vec<_> = lines.filter(|line| line.starts_with(start)).collect();
+            if let Some(last) = found.last()
+                && found.len() >= count
+            {
+                return (*last).to_owned();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(

@@ -14,6 +14,7 @@ mod client;
 mod crowd;
 mod daemon;
 mod held;
+mod left_behind;
 mod limits;
 mod line;
 mod load;

@@ -380,6 +380,27 @@ fn one_that_had_ended_is_replaced_unseen_and_nothing_is_done_twice() {
     machine.leave();
 }
 
+/// The line is good, the bastion too: the database's process is stopped, as where its host is.
+#[test]
+fn one_that_hangs_is_replaced_at_once() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    let admin = Admin::new(&machine);
+    let role = machine.query(&url, "select user");
+    wait_for_ready("sushi", 1, &machine);
+    admin.wait_for(&role, &machine, |pids| {
+        !pids.is_empty() && !pids.contains(' ')
+    });
+    let pid = admin.connections(&role, &machine).parse().unwrap();
+    let kept = Pid::from_raw(pid).unwrap();
+    kill_process(kept, Signal::STOP).unwrap();
+    let served_by = machine.query(&url, "select pg_backend_pid()");
+    kill_process(kept, Signal::CONT).unwrap();
+    assert_ne!(served_by, pid.to_string());
+    machine.leave();
+}
+
 #[test]
 fn none_is_kept_where_none_is_wanted() {
     let mut machine = TestMachine::without_daemon(Options::default());

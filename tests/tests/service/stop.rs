@@ -1,10 +1,17 @@
 //! How the daemon ends, and what it ends with.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    time::{Duration, Instant},
+};
 
+use borealis_proto::v1::State;
 use borealis_tests::{
-    harness::{Manager, TestMachine},
-    sandbox::Options,
+    harness::{
+        Manager, TestMachine,
+        wire::{self, Wire},
+    },
+    sandbox::{BastionAction, Options},
 };
 use rustix::process::Signal;
 
@@ -47,4 +54,37 @@ fn what_only_the_user_can_mend_is_exit_code_2() {
     let started = machine.run(machine.binary("borealisd"));
     let started = started.args(&["--log-format", "runes"]).outcome();
     started.expect_failure(2, &["runes"]);
+}
+
+/// One deadline for all of it: the service manager is told how long it takes at most, and ends
+/// what takes longer.
+#[test]
+fn it_ends_within_what_the_service_manager_was_told() {
+    let mut machine = TestMachine::without_daemon(Options::default());
+    machine.configure("shutdown_grace = \"10s\"\nconnect_timeout = \"5m\"\n");
+    let manager = Manager::new(&machine.path(""));
+    machine.start_daemon_under(&manager);
+    machine.open(&["sushi"]);
+    let faults = machine.sandbox.faults();
+    let act = |action| machine.sandbox.block_on(faults.bastion(action)).unwrap();
+    act(BastionAction::Stop);
+    machine.wait_for("sushi", |session| session.state() != State::Up);
+    // A client waits for a tunnel, and goes on waiting.
+    let mut held = Wire::connect(&machine.socket_dir("sushi"));
+    held.send(&wire::startup(&[("user", "sushi")])).unwrap();
+    assert_eq!(held.read().unwrap().tag, b'R');
+    let began = Instant::now();
+    machine.daemon().signal(Signal::TERM);
+    let told = manager.wait_for("EXTEND_TIMEOUT_USEC=", 1);
+    let told = told.rsplit('=').next().unwrap().trim().parse().unwrap();
+    assert_eq!(machine.await_daemon(), Some(0));
+    let told = Duration::from_micros(told);
+    println!("told {told:?}, took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() <= told,
+        "{told:?}, not {:?}",
+        began.elapsed()
+    );
+    let refusal = held.read().unwrap();
+    assert_eq!(refusal.field(b'C').as_deref(), Some("57P01"), "{refusal:?}");
 }

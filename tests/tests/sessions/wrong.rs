@@ -168,17 +168,16 @@ fn a_port_that_is_taken() {
 fn a_wrong_local_password() {
     let machine = TestMachine::new();
     let port = machine.json(&["open", "sushi"])["port"].clone();
-    for user in ["sushi", "postgres"] {
+    for (user, told) in [
+        ("sushi", "password authentication failed"),
+        ("postgres", "no session of yours listens here"),
+    ] {
         let wrong = format!("postgres://{user}:wrong@127.0.0.1:{port}/");
         let refused = machine.psql(&wrong, "select 1");
-        refused.expect_failure(
-            2,
-            &[
-                "password authentication failed",
-                "borealisctl show sushi --reveal",
-            ],
-        );
+        refused.expect_failure(2, &[told, "borealisctl show sushi --reveal"]);
     }
+    let events = machine.ctl_ok(&["events", "sushi"]);
+    assert!(events.contains("password-refused"), "{events}");
     machine.leave();
 }
 

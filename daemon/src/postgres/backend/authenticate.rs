@@ -33,16 +33,24 @@ struct Question {
 }
 
 /// Answers the server until it says that the daemon is in. `end_point` is the hash of the
-/// server's certificate, where there is TLS and the certificate has one.
+/// server's certificate, where there is TLS and the certificate has one; without
+/// `may_say_password` the password isn't said as it is.
 pub(super) async fn authenticate<S: Stream>(
     stream: &mut MaybeTls<S>,
     credential: &DatabaseCredential,
     end_point: Option<Vec<u8>>,
+    may_say_password: bool,
 ) -> Result<(), Failure> {
     let password = credential.password.expose_secret();
     let question = ask(stream).await?;
     match question.code {
         code::OK => return Ok(()),
+        code::CLEAR_TEXT if !may_say_password => {
+            return Err(Failure::Broken(LoginError::Tls(
+                "the server had TLS before; now it has none and asks for the password in clear text"
+                    .into(),
+            )));
+        }
         code::CLEAR_TEXT => say_password(stream, password.as_bytes()).await?,
         code::MD5 => {
             let salt = question.data[..]

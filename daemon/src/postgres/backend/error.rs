@@ -83,10 +83,21 @@ impl LoginError {
     }
 
     /// What a client is told of it: the server's own ErrorResponse as it came, unless it is
-    /// about the credential, of which the client knows nothing; else the cause.
-    pub fn error_response(&self, server: &HostPort, session: &SessionName) -> Bytes {
-        match self {
-            Self::Refused(refusal) if refusal.blames == Blames::Other => refusal.raw.clone(),
+    /// about the credential, of which the client knows nothing; else the cause. Where the client
+    /// has chosen another database than `sessions_database`, a hint names that.
+    pub fn error_response(
+        &self,
+        server: &HostPort,
+        session: &SessionName,
+        sessions_database: Option<&str>,
+    ) -> Bytes {
+        match (self, sessions_database) {
+            (Self::Refused(refusal), Some(database)) if refusal.is_about_the_database() => {
+                refusal.with_hint(&format!(
+                    "the database of session \"{session}\" is {database}: connect to that, or name none"
+                ))
+            }
+            (Self::Refused(refusal), _) if refusal.blames == Blames::Other => refusal.raw.clone(),
             _ => refusal::error_response(&self.cause(server), session),
         }
     }
@@ -124,6 +135,27 @@ impl DatabaseRefusal {
     /// The whole message as it came, with its tag.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// Whether the database that was asked for doesn't exist, or may not be connected to.
+    fn is_about_the_database(&self) -> bool {
+        self.blames == Blames::Other
+            && matches!(self.sqlstate.as_str(), "3D000" | "42501" | "28000")
+    }
+
+    /// The message with a hint, unless the server has given one.
+    fn with_hint(&self, hint: &str) -> Bytes {
+        let fields = self.raw.get(5..).unwrap_or_default();
+        let has_hint = fields
+            .split(|byte| *byte == 0)
+            .any(|field| field.first() == Some(&b'H'));
+        match fields.split_last() {
+            Some((0, fields)) if !has_hint => {
+                let hint = [b"H", hint.as_bytes(), b"\0\0"].concat();
+                wire::frame(Some(b'E'), &[fields, &hint].concat())
+            }
+            _ => self.raw.clone(),
+        }
     }
 
     /// The SQLSTATE, such as `3D000`.
@@ -217,9 +249,26 @@ mod tests {
         let LoginError::Refused(refusal) = &missing else {
             panic!("{missing:?}");
         };
-        assert_eq!(&missing.error_response(&server(), &session), refusal.raw());
+        let told = missing.error_response(&server(), &session, None);
+        assert_eq!(&told, refusal.raw());
+        // A client that chose the database itself hears which one is the session's.
+        for sqlstate in ["3D000", "42501", "28000"] {
+            let other = refused(sqlstate, "ClientAuthentication", Asks::Otherwise);
+            let told = other.error_response(&server(), &session, Some("d4f0"));
+            let text = String::from_utf8_lossy(&told);
+            assert!(
+                text.contains("Mno\0") && text.ends_with("or name none\0\0"),
+                "{text}"
+            );
+            assert!(
+                text.contains("Hthe database of session \"sushi\" is d4f0"),
+                "{text}"
+            );
+            assert_eq!(wire::frame(Some(b'E'), &told[5..]), told);
+        }
         let password = refused("28P01", "auth_failed", Asks::SessionsDatabase);
-        let told = DatabaseRefusal::parse(password.error_response(&server(), &session));
+        let told = password.error_response(&server(), &session, Some("d4f0"));
+        let told = DatabaseRefusal::parse(told);
         assert_eq!(told.sqlstate(), "57P03");
     }
 

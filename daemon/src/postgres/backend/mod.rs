@@ -24,7 +24,7 @@ const MAX_GREETING: usize = 256 * 1024;
 
 /// A connection on which the server waits for a query.
 #[derive(Debug)]
-pub struct LoggedIn<S> {
+pub struct LoggedIn<S: Stream> {
     /// The connection. Not a byte of it has been read beyond the greeting.
     pub stream: MaybeTls<S>,
     /// What the server said after AuthenticationOk, byte for byte up to and with
@@ -38,7 +38,8 @@ pub struct LoggedIn<S> {
 /// client chose, with every other parameter as the client gave it.
 ///
 /// Answers SCRAM-SHA-256 (with channel binding where the server offers it and there is TLS),
-/// MD5 and clear text; within the tunnel the latter two are no worse than the tunnel.
+/// MD5 and clear text; within the tunnel the latter two are no worse than the tunnel. Clear text
+/// without TLS is refused to a server that has had TLS before: somebody may have taken it off.
 /// Dropping the future closes the channel.
 ///
 /// The client's protocol version goes to the server. Should the server answer that it speaks
@@ -56,11 +57,12 @@ pub async fn log_in<S: Stream>(
     let packet = startup
         .encode_as(&credential.username, &credential.database)
         .map_err(|error| LoginError::Protocol(error.to_string()))?;
-    let (mut stream, end_point) = tls.secure(channel, &credential.server.host).await?;
+    let (mut stream, end_point) = tls.secure(channel, &credential.server).await?;
     wire::send(&mut stream, &packet).await?;
     let asks = startup.asks_for(&credential.database);
     let refused = |refusal: Bytes| LoginError::refused(refusal, asks);
-    authenticate::authenticate(&mut stream, credential, end_point)
+    let may_say_password = stream.is_tls() || !tls.has_had_tls(&credential.server);
+    authenticate::authenticate(&mut stream, credential, end_point, may_say_password)
         .await
         .map_err(|failure| failure.or_refused(refused))?;
     let (greeting, cancel) = read_greeting(&mut stream)

@@ -1,6 +1,11 @@
 //! TLS towards the database, as libpq's `sslmode` has it.
 
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -17,9 +22,10 @@ use rustls::{
     server::ParsedCertificate,
 };
 use tokio::io::AsyncReadExt;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::LoginError;
+use crate::model::HostPort;
 use crate::postgres::{ALPN, MaybeTls, PrefixedIo, Stream, certificate, startup, wire};
 
 /// What is asked of the connection to the database, inside the tunnel.
@@ -43,6 +49,8 @@ pub enum UpstreamTlsMode {
 pub struct UpstreamTls {
     mode: Demand,
     connector: Option<TlsConnector>,
+    /// Servers that have had TLS. One that has none any more may be somebody else.
+    had_tls: Arc<Mutex<HashSet<HostPort>>>,
 }
 
 /// Why a mode can't be used.
@@ -76,6 +84,7 @@ impl UpstreamTls {
                 return Ok(Self {
                     mode: Demand::Disable,
                     connector: None,
+                    had_tls: Arc::default(),
                 });
             }
             UpstreamTlsMode::Prefer => (Demand::Prefer, None),
@@ -106,7 +115,17 @@ impl UpstreamTls {
         Ok(Self {
             mode,
             connector: Some(TlsConnector::from(Arc::new(config))),
+            had_tls: Arc::default(),
         })
+    }
+
+    /// Whether the server has had TLS, as long as this mode is in force.
+    pub(super) fn has_had_tls(&self, server: &HostPort) -> bool {
+        self.servers().contains(server)
+    }
+
+    fn servers(&self) -> MutexGuard<'_, HashSet<HostPort>> {
+        self.had_tls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the server for TLS as the mode says. Gives the stream and the hash of the
@@ -114,7 +133,7 @@ impl UpstreamTls {
     pub(super) async fn secure<S: Stream>(
         &self,
         mut channel: S,
-        host: &str,
+        server: &HostPort,
     ) -> Result<(MaybeTls<S>, Option<Vec<u8>>), LoginError> {
         let Some(connector) = &self.connector else {
             return Ok((MaybeTls::Plain(channel), None));
@@ -139,7 +158,7 @@ impl UpstreamTls {
             }
         }
         // An address sends no server name, which is what libpq does for addresses too.
-        let name = ServerName::try_from(host.to_owned())
+        let name = ServerName::try_from(server.host.clone())
             .unwrap_or_else(|_| ServerName::from(Ipv4Addr::LOCALHOST));
         let stream = connector
             .connect(name, PrefixedIo::new(bytes::Bytes::new(), channel))
@@ -154,8 +173,8 @@ impl UpstreamTls {
             .peer_certificates()
             .and_then(<[_]>::first)
             .and_then(certificate::end_point_hash);
-        let stream = MaybeTls::Tls(Box::new(TlsStream::Client(stream)));
-        Ok((stream, end_point))
+        self.servers().insert(server.clone());
+        Ok((MaybeTls::within(stream), end_point))
     }
 }
 

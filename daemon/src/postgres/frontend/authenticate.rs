@@ -1,10 +1,10 @@
 //! A client's log-in to the session: by the session's password on TCP, by being the same
 //! operating system user on the Unix socket.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
     Client, ClientError, Refusal,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{Cause, SessionName},
     postgres::{
-        MaybeTls, PrefixedIo, StartupParameters, Stream, refusal,
+        MaybeTls, PrefixedIo, StartupParameters, Stream, last_words, refusal,
         wire::{self, Message},
     },
 };
@@ -25,6 +25,9 @@ const NAME_LENGTH: usize = 63;
 
 /// What is kept of what a client sends before it may begin.
 const EARLY_BYTES: usize = 8 * 1024;
+
+/// What a client gets to take the greeting, which mostly fits into its socket's buffer.
+const GREETING_LIMIT: Duration = Duration::from_secs(30);
 
 const AUTHENTICATION_OK: [u8; 9] = *b"R\0\0\0\x08\0\0\0\0";
 const SASL: u32 = 10;
@@ -52,7 +55,7 @@ pub enum LocalAuth<'a> {
 /// It is told at once, as PostgreSQL does, since libpq takes a refusal that comes before for
 /// one of TLS: with `sslmode=prefer` it connects a second time, and says everything twice.
 #[derive(Debug)]
-pub struct Authenticated<S> {
+pub struct Authenticated<S: Stream> {
     stream: MaybeTls<S>,
     startup: StartupParameters,
     /// What a client sent that didn't wait until it may begin.
@@ -87,8 +90,17 @@ impl<S: Stream> Client<S> {
                 startup: self.startup,
                 early: BytesMut::new(),
             }),
-            Err(Failure::Refused(refusal)) => Err(refusal.tell(self.stream).await),
-            Err(Failure::Broken(error)) => Err(error),
+            Err(Failure::Refused(refusal)) => {
+                if let (Some(pace), LocalAuth::Password(_)) = (&self.pace, auth) {
+                    pace.turn().await;
+                }
+                Err(refusal.tell(self.stream).await)
+            }
+            Err(Failure::Broken(error)) => {
+                // As a server that gives up ends it.
+                last_words::say_and_linger(&mut self.stream, &[]).await;
+                Err(error)
+            }
         }
     }
 
@@ -170,10 +182,15 @@ impl<S: Stream> Authenticated<S> {
     /// first.
     ///
     /// # Errors
-    /// When the client's connection fails.
+    /// When the client's connection fails and the client has asked nothing yet. What it sent
+    /// before it left is asked all the same.
     pub async fn finish(mut self, greeting: &[u8]) -> io::Result<PrefixedIo<MaybeTls<S>>> {
-        wire::send(&mut self.stream, greeting).await?;
-        Ok(PrefixedIo::new(self.early.freeze(), self.stream))
+        let told = timeout(GREETING_LIMIT, wire::send(&mut self.stream, greeting)).await;
+        match told {
+            Ok(Err(error)) if self.early.is_empty() => Err(error),
+            Err(too_late) => Err(too_late.into()),
+            Ok(_) => Ok(PrefixedIo::new(self.early.freeze(), self.stream)),
+        }
     }
 
     /// Waits until the client leaves, so that nothing more is done for it. Never ends for one
@@ -234,6 +251,18 @@ fn initial_response(mut body: Bytes) -> Option<(Bytes, Bytes)> {
 
 fn refusal_of(error: ScramError, user: &[u8], session: &SessionName) -> Refusal {
     match error {
+        // Its port may be taken for that of somebody else's daemon.
+        ScramError::WrongPassword if user != session.as_str().as_bytes() => Refusal::new(
+            "28000",
+            format!(
+                "this is the session {session} of {}, which user \"{}\" is not let in to; unless that is yours, no session of yours listens here",
+                own_user(),
+                printable(user)
+            ),
+        )
+        .with_hint(format!(
+            "`borealisctl list` shows the ports of your sessions; this one takes the user {session} with the password that its owner's `borealisctl show {session} --reveal` prints"
+        )),
         ScramError::Protocol { sqlstate, message } => Refusal::new(sqlstate, message),
         ScramError::WrongPassword => Refusal::new(
             "28P01",
@@ -259,6 +288,16 @@ fn stranger(user: &[u8], session: &SessionName, uid: u32) -> Refusal {
     .with_hint(format!(
         "connect over TCP with the password that its owner's `borealisctl show {session} --reveal` prints"
     ))
+}
+
+/// The operating system user that the daemon runs as, by name where the environment has one.
+fn own_user() -> String {
+    let name = ["USER", "LOGNAME"].map(|variable| std::env::var(variable).ok());
+    let uid = || format!("uid {}", rustix::process::geteuid().as_raw());
+    name.into_iter()
+        .flatten()
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(uid)
 }
 
 fn printable(name: &[u8]) -> String {

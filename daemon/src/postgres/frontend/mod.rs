@@ -6,27 +6,31 @@
 
 mod authenticate;
 mod error;
+mod pace;
 mod scram;
 mod tls;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use authenticate::{Authenticated, LocalAuth};
 pub use error::ClientError;
+pub use pace::RefusalPace;
 pub use scram::{ScramVerifier, ScramVerifierError};
 pub use tls::{LocalTls, TlsOffer};
 
 use super::{
-    CancelRequest, MaybeTls, StartupParameters, Stream,
+    CancelRequest, MaybeTls, StartupParameters, Stream, last_words,
     refusal::{self, ErrorResponse},
-    startup::FirstPacket,
-    wire::{self, Opening},
+    startup::{FirstPacket, StartupError},
+    wire::{self, Opening, WireError},
 };
 use crate::model::{Cause, SessionName};
 
 /// What came of a connection.
 #[derive(Debug)]
-pub enum Greeting<S> {
+pub enum Greeting<S: Stream> {
     /// A client that wants to log in.
     Startup(Client<S>),
     /// A cancel request. The stream is to be dropped once the request has been passed on:
@@ -39,11 +43,13 @@ pub enum Greeting<S> {
 
 /// A client that said what it wants, and has not logged in yet.
 #[derive(Debug)]
-pub struct Client<S> {
+pub struct Client<S: Stream> {
     stream: MaybeTls<S>,
     startup: StartupParameters,
     /// The hash of the certificate that the client saw, for channel binding.
     end_point: Option<Bytes>,
+    /// How fast it hears that its password is wrong.
+    pace: Option<Arc<RefusalPace>>,
 }
 
 /// Takes a fresh connection to the point where it is known what the client wants.
@@ -66,15 +72,12 @@ pub async fn greet<S: Stream>(stream: S, tls: &TlsOffer) -> Result<Greeting<S>, 
     let mut startup = match FirstPacket::parse(packet) {
         Ok(FirstPacket::Cancel(request)) => return Ok(Greeting::Cancel(request, stream)),
         Ok(FirstPacket::Startup(startup)) => startup,
-        Ok(FirstPacket::SslRequest | FirstPacket::GssencRequest) => {
-            return Err(ClientError::Nonsense(
-                "encryption is asked for out of turn".into(),
-            ));
+        // Out of turn they are what their numbers look like: versions that nobody speaks.
+        Ok(FirstPacket::SslRequest) => return Err(refused(StartupError::SSL_REQUEST, stream).await),
+        Ok(FirstPacket::GssencRequest) => {
+            return Err(refused(StartupError::GSSENC_REQUEST, stream).await);
         }
-        Err(error) => {
-            let error = Refusal::new(error.sqlstate(), error.to_string());
-            return Err(error.tell(stream).await);
-        }
+        Err(error) => return Err(refused(error, stream).await),
     };
     if let Some(message) = startup.negotiate() {
         wire::send(&mut stream, &message)
@@ -89,6 +92,7 @@ pub async fn greet<S: Stream>(stream: S, tls: &TlsOffer) -> Result<Greeting<S>, 
         stream,
         startup,
         end_point,
+        pace: None,
     }))
 }
 
@@ -106,12 +110,26 @@ pub async fn refuse_unread<S: Stream>(
     }
 }
 
+/// Tells a client that its first packet is none, in PostgreSQL's words.
+async fn refused<S: Stream>(error: StartupError, stream: MaybeTls<S>) -> ClientError {
+    let refusal = Refusal::new(error.sqlstate(), error.to_string());
+    refusal.tell(stream).await
+}
+
 // === impl Client ===
 
 impl<S: Stream> Client<S> {
     /// What it asked for.
     pub fn startup(&self) -> &StartupParameters {
         &self.startup
+    }
+
+    /// Has it told that its password is wrong no faster than others are.
+    pub fn paced(self, pace: &Arc<RefusalPace>) -> Self {
+        Self {
+            pace: Some(Arc::clone(pace)),
+            ..self
+        }
     }
 
     /// Whether it came through TLS.
@@ -188,7 +206,7 @@ async fn open<S: Stream>(
 ) -> Result<Option<(MaybeTls<S>, Bytes)>, ClientError> {
     let mut asked = Asked::default();
     loop {
-        let packet = match wire::read_opening(&mut stream).await? {
+        let packet = match read_opening(&mut stream).await? {
             Opening::Closed => return Ok(None),
             Opening::Tls(first) if asked == Asked::default() => {
                 let first = Bytes::copy_from_slice(&first);
@@ -222,11 +240,24 @@ async fn open<S: Stream>(
 async fn open_tls<S: Stream>(
     mut stream: MaybeTls<S>,
 ) -> Result<Option<(MaybeTls<S>, Bytes)>, ClientError> {
-    match wire::read_opening(&mut stream).await? {
+    match read_opening(&mut stream).await? {
         Opening::Closed => Ok(None),
         Opening::Packet(packet) => Ok(Some((stream, packet))),
-        Opening::Tls(_) => Err(ClientError::Nonsense("TLS begins within TLS".into())),
+        Opening::Tls(_) => {
+            last_words::say_and_linger(&mut stream, &[]).await;
+            Err(ClientError::Nonsense("TLS begins within TLS".into()))
+        }
     }
+}
+
+/// Reads a first packet; closes the connection well where it has no possible length, about
+/// which PostgreSQL says nothing to the client either.
+async fn read_opening<S: Stream>(stream: &mut S) -> Result<Opening, ClientError> {
+    let opening = wire::read_opening(stream).await;
+    if let Err(WireError::Malformed(_)) = opening {
+        last_words::say_and_linger(stream, &[]).await;
+    }
+    Ok(opening?)
 }
 
 #[cfg(test)]

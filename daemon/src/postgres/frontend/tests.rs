@@ -122,9 +122,24 @@ async fn a_wrong_user_or_password_is_told_what_the_session_takes() {
     for (user, password) in [("sushi", "wrong"), ("ramen", "secret")] {
         let error = tokio_postgres(user, password).await.unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "28P01");
-        let message = format!("password authentication failed for user \"{user}\"");
-        assert_eq!(error.message(), message);
+        if user == "sushi" {
+            assert_eq!(error.code().code(), "28P01");
+            let message = "password authentication failed for user \"sushi\"";
+            assert_eq!(error.message(), message);
+        } else {
+            // It may be a client of somebody else, who has this port for his own.
+            assert_eq!(error.code().code(), "28000");
+            let message = error.message();
+            assert!(
+                message.starts_with("this is the session sushi of "),
+                "{message}"
+            );
+            assert!(message.contains("user \"ramen\""), "{message}");
+            assert!(
+                message.ends_with("no session of yours listens here"),
+                "{message}"
+            );
+        }
         let hint = error.hint().unwrap();
         assert!(hint.contains("borealisctl show sushi --reveal"), "{hint}");
     }
@@ -234,15 +249,91 @@ async fn gss_is_declined_and_tls_may_follow() {
 
 #[tokio::test]
 async fn encryption_is_asked_for_once() {
-    for request in [GSSENC_REQUEST, SSL_REQUEST] {
+    for (request, version) in [(GSSENC_REQUEST, "1234.5680"), (SSL_REQUEST, "1234.5679")] {
         let (mut client, server) = duplex(4096);
-        client.write_all(&request.repeat(2)).await.unwrap();
-        let greeting = greet(server, &TlsOffer::Declined).await;
+        let asked = async {
+            client.write_all(&request.repeat(2)).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let (greeting, heard) = tokio::join!(greet(server, &TlsOffer::Declined), asked);
+        let Err(ClientError::Refused { sqlstate, message }) = greeting else {
+            panic!("{greeting:?}");
+        };
+        assert_eq!(sqlstate, "0A000");
+        assert!(message.contains(version), "{message}");
+        let heard = String::from_utf8_lossy(&heard);
         assert!(
-            matches!(greeting, Err(ClientError::Nonsense(_))),
-            "{greeting:?}"
+            heard.starts_with('N') && heard.contains(&message),
+            "{heard}"
         );
     }
+}
+
+/// What a client hears that says `bytes` once there is TLS, up to the end, which must be one
+/// that TLS knows.
+async fn heard_within_tls(bytes: &[u8], is_dropped: bool) -> Vec<u8> {
+    let tls = tls();
+    let (mut client, server) = duplex(64 * 1024);
+    let verifier = verifier();
+    let asked = async {
+        client.write_all(SSL_REQUEST).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'S');
+        let mut client = tls.connect(client, &[ALPN]).await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        let mut heard = Vec::new();
+        let ended = client.read_to_end(&mut heard).await;
+        ended.unwrap_or_else(|error| panic!("{error} after {heard:?}"));
+        heard
+    };
+    let serving = async {
+        let serving = serve(server, &tls.offer, LocalAuth::Password(&verifier));
+        if is_dropped {
+            let dropped = tokio::time::timeout(std::time::Duration::from_secs(1), serving).await;
+            assert!(dropped.is_err());
+        } else {
+            assert!(serving.await.is_err());
+        }
+    };
+    tokio::join!(serving, asked).1
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_ends_it_a_client_within_tls_is_told_that_it_is_the_end() {
+    let heard = heard_within_tls(SSL_REQUEST, false).await;
+    let refusal = crate::postgres::DatabaseRefusal::parse(heard.into());
+    assert_eq!(refusal.sqlstate(), "0A000");
+    assert!(refusal.message().contains("1234.5679"), "{refusal}");
+    // Lengths that can't be, and TLS within TLS, end it without a word, as in PostgreSQL.
+    for nonsense in [&b"\0\0\0\x03"[..], b"\0\0\x4e\x20", b"\x16\x03\x01\0"] {
+        assert_eq!(heard_within_tls(nonsense, false).await, b"");
+    }
+    // A log-in that goes wrong, or takes too long.
+    for (said, is_dropped) in [
+        (&b"p\0\0\0\x03"[..], false),
+        (b"x\0\0\0\x04", false),
+        (b"", true),
+    ] {
+        let heard = heard_within_tls(&[STARTUP, said].concat(), is_dropped).await;
+        assert_eq!(heard.first(), Some(&b'R'), "{heard:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_greeting_is_not_waited_for() {
+    let (mut client, server) = duplex(24);
+    client.write_all(STARTUP).await.unwrap();
+    let served = async {
+        let Ok(Greeting::Startup(client)) = greet(server, &TlsOffer::Declined).await else {
+            panic!("no startup packet");
+        };
+        let client = client.authenticate(&session(), LocalAuth::SameUser).await;
+        client.unwrap().finish(GREETING).await
+    };
+    let error = served.await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use rustls::{ServerConfig, pki_types::CertificateDer};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::ClientError;
 use crate::postgres::{ALPN, MaybeTls, PrefixedIo, Stream, certificate, wire};
@@ -45,7 +45,7 @@ impl LocalTls {
             .accept(PrefixedIo::new(first, stream))
             .await
             .map_err(|error| ClientError::Tls(error.to_string()))?;
-        Ok(MaybeTls::Tls(Box::new(TlsStream::Server(stream))))
+        Ok(MaybeTls::within(stream))
     }
 }
 
@@ -96,7 +96,7 @@ impl TlsOffer {
         };
         let stream = tls.accept(first, stream).await?;
         match &stream {
-            MaybeTls::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
+            MaybeTls::Tls(tls) if tls.alpn_protocol() == Some(ALPN) => Ok(stream),
             _ => Err(ClientError::Tls(
                 "direct TLS without the ALPN protocol \"postgresql\"".into(),
             )),

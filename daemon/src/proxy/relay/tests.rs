@@ -1,6 +1,6 @@
 use std::future::Future;
 
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 
@@ -115,7 +115,7 @@ async fn an_idle_connection_is_told_and_the_database_too() {
     )
     .await;
     assert_eq!(client, GOODBYE);
-    assert_eq!(database, TERMINATE);
+    assert_eq!(database, last_words::TERMINATE);
 }
 
 #[tokio::test]
@@ -199,4 +199,186 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     assert!(!all_was_taken);
     // The error can't be said within what the client has not read.
     assert!(!rest(client).await.ends_with(GOODBYE));
+}
+
+/// A client whose connection breaks once it has said all, as TLS without close_notify and a
+/// reset do, and which takes nothing once it `is_gone`.
+struct Breaking {
+    says: &'static [u8],
+    is_gone: bool,
+    heard: Vec<u8>,
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.says.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let (now, later) = self.says.split_at(self.says.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.says = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_gone {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.heard.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Joins a client to a database that takes a few bytes at a time.
+async fn with_client<C, T>(
+    mut client: C,
+    talking: impl AsyncFnOnce(DuplexStream) -> T,
+) -> (C, Stopped, T)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let (near_database, database) = duplex(64);
+    let counters = Counters::default();
+    let observer = RelayObserver {
+        counters: &counters,
+        on_changed_log_ins: &|| {},
+    };
+    let tracker = Some(ProtocolTracker::new());
+    let running = async {
+        let mut relay = Relay::new(&mut client, near_database, tracker, observer);
+        let stopped = relay.run().await;
+        relay.close().await;
+        stopped
+    };
+    let (stopped, heard) = tokio::join!(running, talking(database));
+    (client, stopped, heard)
+}
+
+static LONG: [u8; 300_000] = [7; 300_000];
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_a_connection_broke_arrives_and_is_answered() {
+    for says in [QUERY, &LONG] {
+        for is_gone in [false, true] {
+            let client = Breaking {
+                says,
+                is_gone,
+                heard: Vec::new(),
+            };
+            let (client, stopped, heard) = with_client(client, async |mut database| {
+                // A word in between must not end it, whether or not anybody takes it.
+                database.write_all(&READY[..5]).await.unwrap();
+                let mut heard = Vec::new();
+                database.read_to_end(&mut heard).await.unwrap();
+                database.write_all(&READY[5..]).await.unwrap();
+                heard
+            })
+            .await;
+            assert!(heard == says, "{} of {} bytes", heard.len(), says.len());
+            assert!(matches!(stopped, Stopped::Client(Some(_))), "{stopped:?}");
+            assert_eq!(client.heard, if is_gone { b"" } else { READY });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_at_work_for_nobody_is_not_waited_for_without_end() {
+    let client = Breaking {
+        says: QUERY,
+        is_gone: true,
+        heard: Vec::new(),
+    };
+    let began = tokio::time::Instant::now();
+    let (_, stopped, ()) = with_client(client, async |mut database| {
+        let mut heard = Vec::new();
+        database.read_to_end(&mut heard).await.unwrap();
+        // It still works when its channel is closed.
+        while database.write_all(READY).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    assert!(matches!(stopped, Stopped::Client(_)), "{stopped:?}");
+    assert_eq!(began.elapsed().as_secs(), GONE_LIMIT.as_secs());
+}
+
+/// Both sides of a connection on which the client always has more to say and the database
+/// always takes it.
+struct Uploading {
+    said: usize,
+    heard: usize,
+}
+
+impl AsyncRead for Uploading {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // The test's own end, should nobody else ever have a turn.
+        if self.heard > 0 || self.said > 1_000_000_000 {
+            return Poll::Ready(Ok(()));
+        }
+        self.said += buffer.remaining();
+        let more = buffer.initialize_unfilled().len();
+        buffer.advance(more);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Uploading {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.heard += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn an_upload_does_not_starve_the_other_direction() {
+    let mut client = Uploading { said: 0, heard: 0 };
+    // It says one word and takes everything.
+    let database = tokio::io::join(READY, tokio::io::sink());
+    let counters = Counters::default();
+    let observer = RelayObserver {
+        counters: &counters,
+        on_changed_log_ins: &|| {},
+    };
+    let mut relay = Relay::new(&mut client, database, None, observer);
+    let _ = relay.run().await;
+    assert_eq!(client.heard, READY.len());
+    assert!(
+        client.said <= 2 * ROUNDS * UP,
+        "{} bytes before",
+        client.said
+    );
 }

@@ -3,16 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::io::AsyncWriteExt as _;
+use bytes::Bytes;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    liveness_check::{Liveness, changed_parameters, check_liveness},
+    liveness_check::{self, Liveness, changed_parameters, check_liveness},
     pool,
 };
 use crate::{
-    postgres::{Authenticated, PrefixedIo, ProtocolTracker, StartupParameters, Stream, refusal},
+    postgres::{Authenticated, PrefixedIo, StartupParameters, Stream, last_words, refusal},
     proxy::{
+        cancel_keys::CancelKeyGuard,
         connection::Gateway,
         upstream::{Reached, Refused},
     },
@@ -22,6 +24,9 @@ use crate::{
 /// A tunnel that was heard so recently isn't asked by itself: keepalive hears it every 5 s by
 /// default.
 const HEARD: Duration = Duration::from_secs(6);
+
+/// What a client gets to take the parameters that have changed, some hundred bytes.
+const TELL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The connection that is ready for a client, where a log-in now would give the same.
 pub(crate) async fn take(gateway: &Gateway, startup: &StartupParameters) -> Option<Reached> {
@@ -42,39 +47,42 @@ pub(crate) async fn serve<S: Stream>(
     gateway: &Arc<Gateway>,
 ) {
     let _counting = gateway.counters.connection();
+    let cancel_key = gateway.give_cancel_key(&ready);
     let Ok(mut client) = client.finish(&ready.greeting).await else {
         return;
     };
     pool::prepare(gateway, startup);
-    if ready.tunnel.silent_for() >= HEARD {
+    if ready.closing.silent_for() >= HEARD {
         // A dead one is found out sooner than by keepalive.
         gateway.tunnels.probe();
     }
+    let limit = liveness_check::limit(ready.tunnel.round_trip());
     let mut drain = gateway.drain.follow();
     let handed = tokio::select! {
-        handed = check_liveness(&mut client, &mut ready.stream) => handed,
+        handed = check_liveness(&mut client, &mut ready.stream, limit) => handed,
         cause = drain.now() => {
             let farewell = refusal::farewell(&cause, &gateway.name);
             return refusal::send_and_close(client, &farewell).await;
         }
     };
     match handed {
-        Ok(Liveness::Alive { asked, said }) => {
+        Liveness::Alive { asked, said } => {
             drop(arriving);
-            let tracker = ProtocolTracker::new();
             let mut client = PrefixedIo::new(asked, client);
-            let (stream, tunnel) = (PrefixedIo::new(said, ready.stream), ready.tunnel);
-            gateway
-                .relay(&mut client, stream, Some(tracker), &tunnel)
-                .await;
+            gateway.relay_managed(&mut client, ready, said).await;
         }
-        Ok(Liveness::Dead { asked }) => {
-            tracing::info!(session = %gateway.name, "a connection that was kept ready had ended; a new one takes its place");
+        Liveness::Dead { asked } => {
+            tracing::info!(session = %gateway.name, "a connection that was kept ready had ended or hangs; a new one takes its place");
+            // What ended or stopped this one may have done so to others.
+            gateway.warm.clear();
             let client = PrefixedIo::new(asked, client);
-            restart(client, arriving, &ready, startup, gateway).await;
-        }
-        Err(error) => {
-            tracing::debug!(session = %gateway.name, %error, "a client left as it began");
+            let Reached {
+                mut stream,
+                greeting,
+                ..
+            } = ready;
+            tokio::spawn(async move { last_words::terminate(&mut stream).await });
+            restart(client, arriving, &greeting, cancel_key, startup, gateway).await;
         }
     }
 }
@@ -83,9 +91,10 @@ pub(crate) async fn serve<S: Stream>(
 async fn restart<C: Stream>(
     mut client: C,
     arriving: TaskTrackerToken,
-    before: &Reached,
+    greeted_with: &Bytes,
+    cancel_key: Option<CancelKeyGuard>,
     startup: &StartupParameters,
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
 ) {
     let mut drain = gateway.drain.follow();
     let reached = tokio::select! {
@@ -95,19 +104,17 @@ async fn restart<C: Stream>(
     drop(arriving);
     match reached {
         Ok(reached) => {
-            let _guard = match (&before.cancel, &reached.cancel) {
-                (Some(given), Some(now)) => {
-                    Some(gateway.cancel_keys.replace(given.clone(), now.clone()))
-                }
-                _ => None,
-            };
-            let changed = changed_parameters(&before.greeting, &reached.greeting);
-            if client.write_all(&changed).await.is_err() {
-                return;
+            if let (Some(key), Some(target)) = (&cancel_key, reached.cancel_target()) {
+                key.redirect(target);
             }
-            let (stream, tunnel) = (reached.stream, reached.tunnel);
-            let tracker = Some(ProtocolTracker::new());
-            gateway.relay(&mut client, stream, tracker, &tunnel).await;
+            let changed = changed_parameters(greeted_with, &reached.greeting);
+            let telling = timeout(TELL_LIMIT, client.write_all(&changed));
+            if !matches!(telling.await, Ok(Ok(()))) {
+                tracing::debug!(session = %gateway.name, "a client takes nothing");
+            }
+            gateway
+                .relay_managed(&mut client, reached, Bytes::new())
+                .await;
         }
         Err(Refused::Because(cause)) => {
             gateway.tell(&cause);

@@ -4,18 +4,16 @@
 //! still under way. So a Sync goes ahead of whatever the client asks, and nothing is passed on
 //! before its answer is there. Where that doesn't come, the database has seen nothing of what
 //! the client asked, and it can be asked again on a new connection, whatever it is. The proof
-//! costs a round trip, where a log-in would cost six.
+//! costs a round trip, where a log-in would cost six; a database that takes much longer hangs, or
+//! its host does.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{io, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
-
-use crate::postgres::CancelRequest;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
+    time::sleep,
+};
 
 /// Sync, which changes nothing on a connection where nothing is asked.
 const SYNC: &[u8] = b"S\0\0\0\x04";
@@ -25,6 +23,12 @@ const READY: usize = 6;
 const ASKED: usize = 64 * 1024;
 /// What the database may say before it.
 const SAID: usize = 64 * 1024;
+
+/// What the proof may take on a line with this round trip: some of them, for a line that is busy
+/// or loses packets, and where it is short what a busy server may take.
+pub(crate) fn limit(round_trip: Duration) -> Duration {
+    (round_trip * 4).max(Duration::from_secs(1))
+}
 
 /// What came of a handover.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,18 +40,20 @@ pub(crate) enum Liveness {
         /// What the database has said, but for the proof.
         said: Bytes,
     },
-    /// It had ended, or its tunnel has.
+    /// It had ended, or its tunnel has, or no answer came within the limit.
     Dead {
         /// What the client asked, of which nothing was passed on.
         asked: Bytes,
     },
 }
 
-/// Proves that `database` is alive while the client begins.
-///
-/// # Errors
-/// Where the client's connection fails.
-pub(crate) async fn check_liveness<C, D>(client: &mut C, database: &mut D) -> io::Result<Liveness>
+/// Proves that `database` is alive while the client begins. A client that ends, be it by an
+/// error, has asked all the same.
+pub(crate) async fn check_liveness<C, D>(
+    client: &mut C,
+    database: &mut D,
+    limit: Duration,
+) -> Liveness
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
@@ -59,6 +65,8 @@ where
     let mut client_has_ended = false;
     let mut proof = SYNC;
     let mut needs_flush = true;
+    let too_late = sleep(limit);
+    tokio::pin!(too_late);
     loop {
         let may_ask = !client_has_ended && asked.len() < ASKED;
         tokio::select! {
@@ -70,9 +78,9 @@ where
                 };
                 match heard {
                     Scanned::Nothing if said.len() < SAID => {}
-                    Scanned::Ready => return Ok(alive(asked, said, looked_at)),
+                    Scanned::Ready => return alive(asked, said, looked_at),
                     Scanned::Nothing | Scanned::Other => {
-                        return Ok(Liveness::Dead { asked: asked.freeze() });
+                        return Liveness::Dead { asked: asked.freeze() };
                     }
                 }
             }
@@ -81,8 +89,10 @@ where
                 // Where it takes no more, its other direction ends too.
                 proof = &proof[passed.unwrap_or(proof.len())..];
             }
-            // Whoever asks and closes at once has asked all the same.
-            read = client.read_buf(&mut asked), if may_ask => client_has_ended = read? == 0,
+            read = client.read_buf(&mut asked), if may_ask => {
+                client_has_ended = !matches!(read, Ok(1..));
+            }
+            () = &mut too_late => return Liveness::Dead { asked: asked.freeze() },
         }
     }
 }
@@ -160,43 +170,6 @@ fn parameters(greeting: &Bytes) -> impl Iterator<Item = Bytes> {
         (whole <= rest.len()).then(|| rest.split_to(whole))
     })
     .filter(|message| message.first() == Some(&b'S'))
-}
-
-/// Cancel keys that clients were given, of connections that have been replaced since.
-#[derive(Default)]
-pub(crate) struct CancelKeyMap(Mutex<HashMap<CancelRequest, CancelRequest>>);
-
-/// Keeps the translation of one key.
-pub(crate) struct CancelKeyGuard<'a> {
-    cancel_keys: &'a CancelKeyMap,
-    given: CancelRequest,
-}
-
-// === impl CancelKeyMap ===
-
-impl CancelKeyMap {
-    /// Has requests with the key `given` meant for the connection with the key `now`.
-    pub(crate) fn replace(&self, given: CancelRequest, now: CancelRequest) -> CancelKeyGuard<'_> {
-        self.keys().insert(given.clone(), now);
-        CancelKeyGuard {
-            cancel_keys: self,
-            given,
-        }
-    }
-
-    pub(crate) fn translate(&self, request: &CancelRequest) -> CancelRequest {
-        self.keys().get(request).unwrap_or(request).clone()
-    }
-
-    fn keys(&self) -> MutexGuard<'_, HashMap<CancelRequest, CancelRequest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for CancelKeyGuard<'_> {
-    fn drop(&mut self) {
-        self.cancel_keys.keys().remove(&self.given);
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,5 @@ mod liveness_check;
 mod pool;
 
 pub(super) use checkout::{serve, take};
-pub(crate) use liveness_check::CancelKeyMap;
 pub(crate) use pool::WarmPool;
 pub(super) use pool::prepare;

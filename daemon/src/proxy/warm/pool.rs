@@ -15,16 +15,17 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     sync::{oneshot, watch},
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     credential::DatabaseLease,
     model::Generation,
     platform::clock::{BootInstant, Clock},
-    postgres::StartupParameters,
+    postgres::{StartupParameters, last_words},
     proxy::{Counters, CurrentLimits, connection::Gateway, upstream::Reached},
 };
 
@@ -35,8 +36,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const LOGIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long none is kept after the database had no connection left.
 const FULL_FOR: Duration = Duration::from_secs(60);
-/// What saying goodbye may take.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// How long a database that has no connection left may take to see that one of ours has ended.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The connections that a session keeps ready.
 pub(crate) struct WarmPool {
@@ -50,6 +51,11 @@ struct State {
     /// The oldest first.
     kept: Vec<Entry>,
     next: u64,
+    /// Connections that the database has of these, or will have: also those that are no longer
+    /// kept and have not ended yet.
+    alive: usize,
+    /// When the last of them ended here.
+    ended_at: Option<Instant>,
     full_until: Option<Instant>,
     closed: bool,
 }
@@ -59,7 +65,20 @@ struct Entry {
     startup: StartupParameters,
     /// `None` while it is being made.
     ready: Option<Ready>,
+    /// Dropped, it has the log-in that is under way given up.
+    _wanted: DropGuard,
 }
+
+/// A place that a connection is to be made for.
+struct Place {
+    id: u64,
+    /// Cancelled where it is no longer wanted.
+    given_up: CancellationToken,
+    _alive: AliveGuard,
+}
+
+/// Counts a connection of the database while it lives.
+struct AliveGuard(Arc<WarmPool>);
 
 struct Ready {
     generation: Generation,
@@ -114,14 +133,15 @@ impl WarmPool {
     }
 
     /// Lets go of all, and keeps none for a while: the database has no connection left.
-    /// Answers whether there were any.
+    /// Answers whether it had any of these, or may have had: one that is being made has its
+    /// place there before it is known here, and one that has ended here may still have it.
     pub(crate) fn give_back(&self) -> bool {
         let mut state = self.state();
         state.full_until = Some(Instant::now() + FULL_FOR);
-        let had_any = state.kept.iter().any(|kept| kept.ready.is_some());
         state.kept.clear();
         self.count(&state);
-        had_any
+        let has_just_ended = |at: Instant| at.elapsed() < RELEASE_LIMIT;
+        state.alive > 0 || state.ended_at.is_some_and(has_just_ended)
     }
 
     /// Lets go of all, for good.
@@ -130,8 +150,10 @@ impl WarmPool {
         self.clear();
     }
 
-    /// A place for a connection with these parameters, where there is to be one.
-    fn reserve(&self, startup: &StartupParameters) -> Option<u64> {
+    /// A place for a connection with these parameters, where there is to be one. Where all
+    /// places are taken, the oldest connection that is ready makes room; while the limit's
+    /// number are being made, no other is.
+    fn reserve(self: &Arc<Self>, startup: &StartupParameters) -> Option<Place> {
         let limit = self.limits.borrow().warm_connections as usize;
         let mut state = self.state();
         let is_full = state.full_until.is_some_and(|until| until > Instant::now());
@@ -139,19 +161,31 @@ impl WarmPool {
         if state.closed || is_full || is_known || limit == 0 || startup.is_replication() {
             return None;
         }
-        if state.kept.len() >= limit {
-            let surplus = state.kept.len() + 1 - limit;
-            state.kept.drain(..surplus);
-            self.count(&state);
+        // Those that were let go of end in a moment, and count until then.
+        let being_made = state.kept.iter().filter(|kept| kept.ready.is_none());
+        if being_made.count() >= limit || state.alive >= limit * 2 {
+            return None;
         }
+        while state.kept.len() >= limit {
+            let oldest = state.kept.iter().position(|kept| kept.ready.is_some())?;
+            state.kept.remove(oldest);
+        }
+        self.count(&state);
         let id = state.next;
         state.next += 1;
+        state.alive += 1;
+        let given_up = CancellationToken::new();
         state.kept.push(Entry {
             id,
             startup: startup.clone(),
             ready: None,
+            _wanted: given_up.clone().drop_guard(),
         });
-        Some(id)
+        Some(Place {
+            id,
+            given_up,
+            _alive: AliveGuard(Arc::clone(self)),
+        })
     }
 
     /// Puts a connection in its place, unless that has been taken away.
@@ -188,9 +222,19 @@ impl WarmPool {
     }
 }
 
+// === impl AliveGuard ===
+
+impl Drop for AliveGuard {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.alive -= 1;
+        state.ended_at = Some(Instant::now());
+    }
+}
+
 /// Has a connection ready for the next client that asks for the same, in the background.
 pub(crate) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
-    let Some(id) = gateway.warm.reserve(startup) else {
+    let Some(place) = gateway.warm.reserve(startup) else {
         return;
     };
     let (gateway, startup) = (Arc::clone(gateway), startup.clone());
@@ -201,15 +245,17 @@ pub(crate) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
             .borrow()
             .as_ref()
             .map(|key| gateway.broker.watch_database(key));
-        let reached = timeout(LOGIN_LIMIT, gateway.log_in_ahead(&startup)).await;
+        let logging_in = timeout(LOGIN_LIMIT, gateway.log_in_ahead(&startup));
+        let reached = place.given_up.run_until_cancelled(logging_in).await;
         // What is kept doesn't keep the session.
         drop(gateway);
-        if let (Ok(Some(reached)), Some(lease)) = (reached, lease)
-            && let Some(claimed) = warm.put(id, reached.generation)
-        {
-            keep(reached, claimed, lease, || warm.remove(id)).await;
+        if let (Some(Ok(Some(mut reached))), Some(lease)) = (reached, lease) {
+            match warm.put(place.id, reached.generation) {
+                Some(claimed) => keep(reached, claimed, lease, || warm.remove(place.id)).await,
+                None => last_words::terminate(&mut reached.stream).await,
+            }
         }
-        warm.remove(id);
+        warm.remove(place.id);
     });
 }
 
@@ -221,7 +267,7 @@ async fn keep(
     let_go: impl FnOnce(),
 ) {
     let generation = reached.generation;
-    let tunnel = reached.tunnel.clone();
+    let tunnel = reached.closing.clone();
     let renewed = lease.wait_for(|lease| {
         lease
             .as_ref()
@@ -243,12 +289,7 @@ async fn keep(
     };
     let_go();
     if let Some(mut unused) = unused {
-        let _ = timeout(FAREWELL_LIMIT, async {
-            // Terminate, so that the server's log doesn't speak of a lost client.
-            unused.stream.write_all(b"X\0\0\0\x04").await?;
-            unused.stream.shutdown().await
-        })
-        .await;
+        last_words::terminate(&mut unused.stream).await;
     }
 }
 
@@ -276,24 +317,24 @@ mod tests {
     async fn one_for_each_set_of_parameters_and_the_oldest_gives_way() {
         let (warm, counters) = warm(2);
         let first = warm.reserve(&startup("a")).unwrap();
-        assert_eq!(warm.reserve(&startup("a")), None);
+        assert!(warm.reserve(&startup("a")).is_none());
         let second = warm.reserve(&startup("b")).unwrap();
-        let mut claimed = warm.put(first, Generation(1)).unwrap();
+        let mut claimed = warm.put(first.id, Generation(1)).unwrap();
         assert_eq!(counters.warm(), 1);
-        assert!(warm.reserve(&startup("c")).is_some());
+        let _third = warm.reserve(&startup("c")).unwrap();
         assert_eq!(counters.warm(), 0);
         // Whoever holds it lets go.
         assert!(claimed.try_recv().is_err());
-        assert!(warm.put(first, Generation(1)).is_none());
-        assert!(warm.put(second, Generation(1)).is_some());
+        assert!(warm.put(first.id, Generation(1)).is_none());
+        assert!(warm.put(second.id, Generation(1)).is_some());
     }
 
     #[tokio::test]
     async fn none_with_other_parameters_or_an_older_credential() {
         let (warm, counters) = warm(1);
-        let id = warm.reserve(&startup("a")).unwrap();
+        let place = warm.reserve(&startup("a")).unwrap();
         assert!(warm.take(&startup("a"), Generation(1)).await.is_none());
-        let mut claimed = warm.put(id, Generation(1)).unwrap();
+        let mut claimed = warm.put(place.id, Generation(1)).unwrap();
         assert!(warm.take(&startup("b"), Generation(1)).await.is_none());
         assert!(claimed.try_recv().is_err());
         assert_eq!(counters.warm(), 1);
@@ -304,13 +345,57 @@ mod tests {
     #[tokio::test]
     async fn none_where_none_is_to_be_or_the_database_is_full() {
         let (off, _) = warm(0);
-        assert_eq!(off.reserve(&startup("a")), None);
+        assert!(off.reserve(&startup("a")).is_none());
         let (warm, _) = warm(1);
         let replication = StartupParameters::new([("replication", "database")]).unwrap();
-        assert_eq!(warm.reserve(&replication), None);
-        let id = warm.reserve(&startup("a")).unwrap();
+        assert!(warm.reserve(&replication).is_none());
+        let place = warm.reserve(&startup("a")).unwrap();
+        // It is being made, and may have its place at the database already.
+        assert!(warm.give_back());
+        assert!(place.given_up.is_cancelled());
+        assert!(warm.put(place.id, Generation(1)).is_none());
+        assert!(warm.reserve(&startup("a")).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_ended_counts_until_the_database_knows() {
+        let (warm, _) = warm(1);
         assert!(!warm.give_back());
-        assert!(warm.put(id, Generation(1)).is_none());
-        assert_eq!(warm.reserve(&startup("a")), None);
+        tokio::time::advance(FULL_FOR).await;
+        drop(warm.reserve(&startup("a")).unwrap());
+        assert!(warm.give_back());
+        tokio::time::advance(RELEASE_LIMIT).await;
+        assert!(!warm.give_back());
+    }
+
+    /// Each client with parameters of its own, as job runners have them.
+    #[tokio::test]
+    async fn no_more_are_made_at_a_time_than_are_kept() {
+        let (warm, _) = warm(2);
+        let names: Vec<_> = (0..200).map(|number| format!("job {number}")).collect();
+        let own = |name: &String| {
+            StartupParameters::new([("user", "u".to_owned()), ("application_name", name.clone())])
+                .unwrap()
+        };
+        let making: Vec<_> = names
+            .iter()
+            .filter_map(|name| warm.reserve(&own(name)))
+            .collect();
+        assert_eq!(making.len(), 2);
+        assert!(!making.iter().any(|place| place.given_up.is_cancelled()));
+        // Ready ones make room, but not faster than they end.
+        let ready: Vec<_> = making
+            .iter()
+            .filter_map(|place| warm.put(place.id, Generation(1)))
+            .collect();
+        let next: Vec<_> = names
+            .iter()
+            .filter_map(|name| warm.reserve(&own(name)))
+            .collect();
+        assert_eq!((ready.len(), next.len()), (2, 2));
+        for place in &next {
+            warm.put(place.id, Generation(1)).unwrap();
+        }
+        assert!(warm.reserve(&own(&names[199])).is_none());
     }
 }

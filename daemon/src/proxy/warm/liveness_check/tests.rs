@@ -8,6 +8,8 @@ const PROOF: &[u8] = b"Z\0\0\0\x05I";
 const PARAMETER: &[u8] = b"S\0\0\0\x08a\0b\0";
 const FATAL: &[u8] = b"E\0\0\0\x0cC57P01\0\0";
 
+const LIMIT: Duration = Duration::from_secs(1);
+
 /// What a check comes to, what the client heard of it, and what it asked that is still unread.
 async fn over<F: Future<Output = DuplexStream>>(
     asked: &[u8],
@@ -16,7 +18,7 @@ async fn over<F: Future<Output = DuplexStream>>(
     let (mut client, mut near_client) = duplex(1024);
     let (mut near_database, far_database) = duplex(1024);
     client.write_all(asked).await.unwrap();
-    let handing = check_liveness(&mut near_client, &mut near_database);
+    let handing = check_liveness(&mut near_client, &mut near_database, LIMIT);
     let (handed, mut database) = tokio::join!(handing, database(far_database));
     drop(near_database);
     let mut passed_on = Vec::new();
@@ -28,7 +30,7 @@ async fn over<F: Future<Output = DuplexStream>>(
     drop(near_client);
     let mut told = Vec::new();
     client.read_to_end(&mut told).await.unwrap();
-    (handed.unwrap(), told, unread)
+    (handed, told, unread)
 }
 
 async fn expect(stream: &mut DuplexStream, bytes: &[u8]) {
@@ -71,6 +73,32 @@ async fn what_ended_before_is_replaced_and_nothing_asked_is_lost() {
         assert_eq!([&asked, &unread[..]].concat(), QUERY);
         assert_eq!(told, b"", "the client hears nothing of it");
     }
+}
+
+/// A backend that is stopped, or whose host is: the line takes the question, nobody answers it.
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_is_replaced_and_nothing_asked_is_lost() {
+    let began = tokio::time::Instant::now();
+    let (handed, told, unread) = over(QUERY, async |mut database| {
+        expect(&mut database, SYNC).await;
+        // A word that may come at any time is no sign of life.
+        database.write_all(PARAMETER).await.unwrap();
+        database
+    })
+    .await;
+    let Liveness::Dead { asked } = handed else {
+        panic!("{handed:?}");
+    };
+    assert_eq!([&asked, &unread[..]].concat(), QUERY);
+    assert_eq!(told, b"");
+    assert_eq!(began.elapsed(), LIMIT);
+}
+
+#[test]
+fn a_long_line_has_its_round_trips() {
+    let milliseconds = Duration::from_millis;
+    assert_eq!(limit(milliseconds(1)), milliseconds(1000));
+    assert_eq!(limit(milliseconds(600)), milliseconds(2400));
 }
 
 #[tokio::test]
