@@ -1,5 +1,9 @@
 //! The APIs' replies as they come. Unknown fields are ignored; a reply without a required
 //! one is no usable reply. Nothing here leaves `provider` and `credential`.
+//!
+//! Names and words are shown, logged and remembered in many places: what could steer a
+//! terminal there, which no true one has, is escaped where they are read. Secrets and keys
+//! stay exact.
 
 pub mod addon;
 
@@ -7,6 +11,8 @@ use std::{collections::HashMap, fmt};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::model::text::Escaped;
 
 /// `POST /oauth/authorizations`.
 #[derive(Debug, Deserialize)]
@@ -117,7 +123,7 @@ pub(super) struct SshUser {
     pub(super) ssh_username: String,
     #[serde(deserialize_with = "secret")]
     pub(super) ssh_private_key: SecretString,
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "exact")]
     pub(super) public_ssh_host_key: String,
 }
 
@@ -145,7 +151,20 @@ impl ConfigVars {
     }
 }
 
+/// A name, fit to be shown.
 fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    exact(from).map(|text| shown(&text))
+}
+
+/// Long enough for any key.
+const LONGEST: usize = 4000;
+
+fn shown(text: &str) -> String {
+    format!("{:.LONGEST$}", Escaped(text))
+}
+
+/// A text as it came.
+fn exact<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     if text.is_empty() {
         return Err(D::Error::custom("an empty text"));
@@ -154,7 +173,7 @@ fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 }
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<SecretString, D::Error> {
-    filled(from).map(SecretString::from)
+    exact(from).map(SecretString::from)
 }
 
 /// A variable of another kind than text is somebody else's.
@@ -194,4 +213,44 @@ fn optional_secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSt
     }
 
     from.deserialize_any(Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+    use serde_json::json;
+
+    use super::{addon::Extension, *};
+    use crate::model::text;
+
+    const EVIL: &str = "a\u{1b}[2J\u{7}\0\u{7f}\u{9b}\u{202e}\u{2028}\nforged";
+
+    #[test]
+    fn names_are_fit_to_be_shown_and_secrets_are_exact() {
+        let body = json!({
+            "id": EVIL,
+            "name": EVIL.to_owned() + &"x".repeat(10_000),
+            "addon_service": { "name": EVIL },
+            "plan": { "name": EVIL },
+            "app": { "id": EVIL, "name": EVIL },
+            "state": EVIL,
+        });
+        let addon: Addon = serde_json::from_value(body).unwrap();
+        let app = addon.app.unwrap();
+        for shown in [
+            &addon.id,
+            &addon.name,
+            &addon.addon_service.name,
+            &addon.plan.unwrap().name,
+            &app.name,
+        ] {
+            assert!(!shown.contains(text::is_unsafe), "{shown}");
+            assert!(shown.chars().count() < 5000);
+        }
+        let extension: Extension =
+            serde_json::from_value(json!({ "name": "x", "schema": EVIL, "version": 17 })).unwrap();
+        assert!(!extension.schema.unwrap().contains(text::is_unsafe));
+        let token: AccessToken = serde_json::from_value(json!({ "token": EVIL })).unwrap();
+        assert_eq!(token.token.expose_secret(), EVIL);
+    }
 }

@@ -23,7 +23,7 @@ const LONGEST_COMPLAINT: usize = 200;
 
 /// What a program needs to find its files, its user's language and the keychain. All else of
 /// the daemon's environment, which may hold a token of its own, is kept from it.
-const PASSED_ON: [&str; 15] = [
+const PASSED_ON: &[&str] = &[
     "PATH",
     "HOME",
     "USER",
@@ -39,6 +39,12 @@ const PASSED_ON: [&str; 15] = [
     "WAYLAND_DISPLAY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    // Where password managers find their store and their agent.
+    "GNUPGHOME",
+    "GPG_TTY",
+    "PASSWORD_STORE_DIR",
+    "SSH_AUTH_SOCK",
 ];
 /// The beginnings of further names.
 const PASSED_ON_PREFIXES: [&str; 2] = ["XDG_", "LC_"];

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{filled, secret};
+use super::{filled, secret, shown};
 use crate::model::Access;
 
 /// `GET …`.
@@ -239,7 +239,7 @@ impl AddonInfo {
 /// A text, or a number where the API may one day send one.
 fn word<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(from)? {
-        Value::String(text) if !text.is_empty() => Some(text),
+        Value::String(text) if !text.is_empty() => Some(shown(&text)),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     })
