@@ -60,6 +60,11 @@ impl TestMachine {
         })
     }
 
+    /// The same with the settings of a hardened bastion.
+    pub fn with_strict_sshd() -> Self {
+        Self::before(Options::strict_sshd())
+    }
+
     /// With a daemon that runs, before such a sandbox.
     pub fn before(options: Options) -> Self {
         let mut machine = Self::without_daemon(options);

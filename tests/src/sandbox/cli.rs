@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use super::{BastionKind, Options, Sandbox, SandboxError};
+use super::{BastionKind, Options, Sandbox, SandboxError, SshdSetting};
 
 /// A stand-in for Heroku and Borealis on this machine: both HTTP APIs, an SSH bastion and a
 /// real PostgreSQL, with faults on demand.
@@ -35,6 +35,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   borealis-sandbox run -- bash                a shell with the environment set
+  borealis-sandbox run --sshd ClientAliveInterval=15 --sshd MaxStartups=10:30:100 -- bash
   borealis-sandbox up --ready-file env.sh &   in the background; then `. ./env.sh`
   borealis-sandbox fault cut-bastion          in that environment: break every tunnel
   borealis-sandbox fault api personal-db-users --status 503 --times 2
@@ -59,6 +60,9 @@ struct StartArgs {
     /// The SSH server to use: the sandbox's own, or the system's OpenSSH.
     #[arg(long, value_enum, default_value_t)]
     bastion: BastionKind,
+    /// Tell OpenSSH's server more, as sshd_config(5) has it; implies `--bastion sshd`.
+    #[arg(long, value_name = "OPTION=VALUE")]
+    sshd: Vec<SshdSetting>,
     /// Make the sandbox's temporary directory in this one.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -174,8 +178,14 @@ async fn run(args: RunArgs) -> Result<ExitCode, SandboxError> {
 
 /// Starts a sandbox; nothing where it was told to stop meanwhile.
 async fn start(args: StartArgs, stop: &mut Stop) -> Result<Option<Sandbox>, SandboxError> {
+    let bastion = if args.sshd.is_empty() {
+        args.bastion
+    } else {
+        BastionKind::Sshd
+    };
     let options = Options {
-        bastion: args.bastion,
+        bastion,
+        sshd: args.sshd.into_iter().collect(),
         directory: args.dir,
         cache: args.cache,
         ..Options::default()

@@ -50,7 +50,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use self::{
-    bastion::{BastionAction, BastionKind, BastionStats},
+    bastion::{BastionAction, BastionKind, BastionStats, SshdSetting, SshdSettings},
     catalog::{
         AddonSpec, AddonState, AppSpec, Catalog, ConfigVariable, Content, ServiceSpec, SharedSpec,
     },
@@ -80,6 +80,8 @@ use self::{
 pub struct Options {
     /// Which program is the bastion.
     pub bastion: BastionKind,
+    /// What OpenSSH's server is told beyond what the sandbox needs.
+    pub sshd: SshdSettings,
     /// Where everything listens and is said to be.
     pub address: Ipv4Addr,
     /// Where the API says that the bastion is, for a line in between; its own address where
@@ -129,10 +131,22 @@ pub(crate) struct Running {
 
 // === impl Options ===
 
+impl Options {
+    /// Before OpenSSH's server with the settings of a hardened bastion.
+    pub fn strict_sshd() -> Self {
+        Self {
+            bastion: BastionKind::Sshd,
+            sshd: SshdSettings::strict(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             bastion: BastionKind::Embedded,
+            sshd: SshdSettings::default(),
             address: Ipv4Addr::LOCALHOST,
             bastion_seen_at: None,
             directory: None,
@@ -370,14 +384,7 @@ async fn start(options: Options, home: &Path) -> Result<Arc<Running>, SandboxErr
     let pulse = Pulse::new();
     let postgres = Arc::new(Postgres::start(home, &options).await?);
     database::close_common_databases(&postgres).await?;
-    let bastion = Bastion::start(
-        options.bastion,
-        home,
-        options.address,
-        postgres.port(),
-        pulse.clone(),
-    )
-    .await?;
+    let bastion = Bastion::start(&options, home, postgres.port(), pulse.clone()).await?;
     let bastion_seen_at = options
         .bastion_seen_at
         .unwrap_or_else(|| (options.address.to_string(), bastion.port()));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use borealis_tests::sandbox::{BastionAction, BastionKind, Sandbox};
+use borealis_tests::sandbox::{BastionAction, BastionKind, Options, Sandbox, SshdSettings};
 use futures_util::StreamExt as _;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::machine::{Machine, SUSHI, sandbox_with};
+use crate::machine::{Machine, SUSHI, sandbox, sandbox_with};
 
 macro_rules! with_both_bastions {
     ($($name:ident),+ $(,)?) => {
@@ -225,4 +225,40 @@ async fn the_embedded_bastion_counts() {
         (stats.bastion.connections, stats.bastion.channels),
         (1, Some(1))
     );
+}
+
+#[tokio::test]
+async fn a_strict_sshd_serves_as_a_lenient_one() {
+    carries_queries_and_bulk(sandbox(Options::strict_sshd()).await).await;
+}
+
+#[tokio::test]
+async fn sshd_does_as_its_settings_say() {
+    let sandbox = sandbox(Options {
+        bastion: BastionKind::Sshd,
+        sshd: SshdSettings::default().and("MaxStartups", "1:100:1"),
+        ..Options::default()
+    })
+    .await;
+    let address = ("127.0.0.1", sandbox.bastion_port());
+    let mut first = TcpStream::connect(address).await.unwrap();
+    // Its greeting: from now on it counts.
+    first.read_u8().await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut said = Vec::new();
+    // It may reset the connection after these words.
+    let _ = second.read_to_end(&mut said).await;
+    assert_eq!(said, b"Exceeded MaxStartups\r\n");
+}
+
+#[tokio::test]
+async fn a_setting_that_sshd_does_not_know_is_named() {
+    let outcome = Sandbox::start(Options {
+        bastion: BastionKind::Sshd,
+        sshd: SshdSettings::default().and("NoSuchSetting", "1"),
+        cache: Some(env!("CARGO_TARGET_TMPDIR").into()),
+        ..Options::default()
+    });
+    let error = outcome.await.unwrap_err().to_string();
+    assert!(error.contains("NoSuchSetting"), "{error}");
 }

@@ -7,7 +7,6 @@ mod line;
 mod sshd;
 
 use std::{
-    net::Ipv4Addr,
     path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -16,8 +15,9 @@ use std::{
 use russh::keys::{PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::sshd::{SshdSetting, SshdSettings};
 use self::{embedded::EmbeddedBastion, keyring::KeyRing, sshd::SshdBastion};
-use super::{SandboxError, issue, pulse::Pulse};
+use super::{Options, SandboxError, issue, pulse::Pulse};
 
 /// Which program is the bastion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
@@ -112,22 +112,23 @@ impl Bastion {
     /// # Errors
     /// When the port is taken, or sshd is missing or doesn't start.
     pub(crate) async fn start(
-        kind: BastionKind,
+        options: &Options,
         home: &Path,
-        address: Ipv4Addr,
         database_port: u16,
         pulse: Pulse,
     ) -> Result<Self, SandboxError> {
+        let address = options.address;
         let first = issue::key().map_err(SandboxError::failed)?;
         let shown = public_text(first.public_key())?;
         let keys = KeyRing::new();
-        let server = match kind {
+        let server = match options.bastion {
             BastionKind::Embedded => Server::Embedded(
                 EmbeddedBastion::start(first.clone(), keys.clone(), address, database_port, pulse)
                     .await?,
             ),
             BastionKind::Sshd => Server::Sshd(Box::new(
-                SshdBastion::start(home, &first, address, database_port).await?,
+                SshdBastion::start(home, &first, address, database_port, options.sshd.clone())
+                    .await?,
             )),
         };
         Ok(Self {

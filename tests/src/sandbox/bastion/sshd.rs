@@ -3,12 +3,14 @@
 //! signals to its processes.
 
 use std::{
+    fmt,
     fs::{self, OpenOptions, Permissions},
     io::Write as _,
     net::Ipv4Addr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -38,7 +40,110 @@ pub(super) struct SshdBastion {
     address: Ipv4Addr,
     port: u16,
     login: String,
+    settings: SshdSettings,
     child: Mutex<Option<Child>>,
+}
+
+/// What sshd is told beyond what the sandbox needs, as sshd_config(5) has it. It goes before the
+/// sandbox's own settings: the first value of a keyword counts.
+#[derive(Debug, Clone, Default)]
+pub struct SshdSettings {
+    required: Vec<SshdSetting>,
+    /// Left out where this sshd doesn't know them.
+    where_known: Vec<SshdSetting>,
+}
+
+/// One line of sshd's configuration. From `KEYWORD=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshdSetting {
+    keyword: String,
+    value: String,
+}
+
+// === impl SshdSetting ===
+
+impl SshdSetting {
+    fn new(keyword: &str, value: &str) -> Self {
+        Self {
+            keyword: keyword.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+}
+
+impl FromStr for SshdSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((keyword, value))
+                if !keyword.is_empty() && !text.contains(|c: char| c.is_control()) =>
+            {
+                Ok(Self::new(keyword.trim(), value.trim()))
+            }
+            _ => Err("expected OPTION=VALUE, as in ClientAliveInterval=15".into()),
+        }
+    }
+}
+
+impl fmt::Display for SshdSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.keyword, self.value)
+    }
+}
+
+// === impl SshdSettings ===
+
+impl SshdSettings {
+    /// Those of a hardened bastion: CIS' limits on silent clients, OpenSSH's own on half-open
+    /// connections and on addresses that fail to log in, and a key that doesn't last.
+    pub fn strict() -> Self {
+        let settings = |known: &[(&str, &str)]| -> Vec<_> {
+            let each = known.iter();
+            each.map(|(keyword, value)| SshdSetting::new(keyword, value))
+                .collect()
+        };
+        Self {
+            required: settings(&[
+                ("ClientAliveInterval", "15"),
+                ("ClientAliveCountMax", "3"),
+                ("MaxStartups", "10:30:100"),
+                ("MaxSessions", "10"),
+                ("RekeyLimit", "256M"),
+            ]),
+            where_known: settings(&[
+                ("UnusedConnectionTimeout", "60"),
+                ("PerSourcePenalties", "yes"),
+            ]),
+        }
+    }
+
+    /// One more, which sshd must know.
+    #[must_use]
+    pub fn and(mut self, keyword: &str, value: &str) -> Self {
+        self.required.insert(0, SshdSetting::new(keyword, value));
+        self
+    }
+
+    fn lines(&self, understood: impl Fn(&SshdSetting) -> bool) -> String {
+        let known = self.where_known.iter().filter(|it| understood(it));
+        let all = self.required.iter().chain(known);
+        all.map(|setting| format!("{setting}\n")).collect()
+    }
+
+    fn mentions(&self, keyword: &str) -> bool {
+        let mut all = self.required.iter().chain(&self.where_known);
+        all.any(|setting| setting.keyword.eq_ignore_ascii_case(keyword))
+    }
+}
+
+impl FromIterator<SshdSetting> for SshdSettings {
+    fn from_iter<T: IntoIterator<Item = SshdSetting>>(settings: T) -> Self {
+        Self {
+            required: settings.into_iter().collect(),
+            where_known: Vec::new(),
+        }
+    }
 }
 
 // === impl SshdBastion ===
@@ -49,6 +154,7 @@ impl SshdBastion {
         host_key: &PrivateKey,
         address: Ipv4Addr,
         database_port: u16,
+        settings: SshdSettings,
     ) -> Result<Self, SandboxError> {
         let program = find()?;
         let home = home.join("sshd");
@@ -65,6 +171,7 @@ impl SshdBastion {
             home,
             address,
             port: 0,
+            settings,
             child: Mutex::new(None),
         };
         server.write_host_key(host_key)?;
@@ -238,7 +345,7 @@ impl SshdBastion {
     }
 
     fn write_config(&self, database_port: u16) -> Result<(), SandboxError> {
-        let mut config = format!(
+        let own = format!(
             "ListenAddress {address}:{port}\n\
              HostKey \"{home}/host_key\"\n\
              AuthorizedKeysFile \"{keys}\"\n\
@@ -269,20 +376,23 @@ impl SshdBastion {
             home = self.home.display(),
             keys = self.authorized_keys().display(),
         );
-        write(&self.config(), config.as_bytes(), 0o600)?;
+        // What asks sshd whether it knows a setting needs a file that it takes.
+        write(&self.config(), own.as_bytes(), 0o600)?;
+        let mut config = self.settings.lines(|setting| self.understands(setting)) + &own;
         // Newer versions punish addresses that fail to log in, and here all have one address.
-        if self.understands("PerSourcePenalties=no") {
-            config.push_str("PerSourcePenalties no\n");
-            write(&self.config(), config.as_bytes(), 0o600)?;
+        let lenient = SshdSetting::new("PerSourcePenalties", "no");
+        if !self.settings.mentions(&lenient.keyword) && self.understands(&lenient) {
+            config += &format!("{lenient}\n");
         }
-        Ok(())
+        write(&self.config(), config.as_bytes(), 0o600)
     }
 
-    fn understands(&self, option: &str) -> bool {
+    fn understands(&self, setting: &SshdSetting) -> bool {
         Command::new(&self.program)
             .args(["-t", "-f"])
             .arg(self.config())
-            .args(["-o", option])
+            .arg("-o")
+            .arg(setting.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -431,4 +541,27 @@ fn processes() -> Vec<(i32, i32)> {
             Some((pid, parent))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_a_keyword_and_a_value() {
+        let setting: SshdSetting = "ClientAliveInterval = 15".parse().unwrap();
+        assert_eq!(setting.to_string(), "ClientAliveInterval 15");
+        for wrong in ["", "=", "=15", "MaxStartups", "A=b\nPermitOpen any"] {
+            assert!(wrong.parse::<SshdSetting>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_this_sshd_does_not_know_is_left_out() {
+        let known = |setting: &SshdSetting| setting.keyword != "PerSourcePenalties";
+        let lines = SshdSettings::strict().and("RekeyLimit", "16M").lines(known);
+        assert!(lines.starts_with("RekeyLimit 16M\n"), "{lines}");
+        assert!(lines.contains("UnusedConnectionTimeout 60\n"), "{lines}");
+        assert!(!lines.contains("PerSourcePenalties"), "{lines}");
+    }
 }
