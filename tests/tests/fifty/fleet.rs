@@ -136,10 +136,11 @@ impl Fleet {
     pub(crate) fn all_answer(&self) {
         for name in self.names() {
             let socket = self.machine.socket_dir(&name);
-            let place = format!("host={} dbname=postgres", socket.display());
-            let database = self.machine.query(&place, "select current_database()");
             let number = name.trim_start_matches("app-").trim_end_matches("-rw");
-            assert_eq!(database, format!("f0{number}"));
+            let database = format!("f0{number}");
+            let place = format!("host={} dbname={database}", socket.display());
+            let answer = self.machine.query(&place, "select current_database()");
+            assert_eq!(answer, database);
         }
     }
 
