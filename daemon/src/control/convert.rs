@@ -280,3 +280,6 @@ fn session_name(name: &str) -> Result<Option<SessionName>, Cause> {
             problem: error.to_string(),
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,3 +23,6 @@ mod provider;
 mod scene;
 mod soak;
 mod stalled_reader;
+
+/// The bastion is a strict one: `chaos_strict` says so.
+const STRICT: bool = false;

@@ -45,8 +45,11 @@ const MEMORY_SLACK: u64 = 48 * 1024;
 /// Tasks that one tunnel has: russh's, the one that sees its end, keepalive.
 const TASKS_OF_A_TUNNEL: u64 = 4;
 
-/// A sandbox with this bastion.
+/// A sandbox with this bastion; with a strict sshd where the suite is about that one.
 pub(super) fn before(bastion: BastionKind) -> Options {
+    if super::STRICT {
+        return Options::strict_sshd();
+    }
     Options {
         bastion,
         ..Options::default()

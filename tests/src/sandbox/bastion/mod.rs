@@ -92,6 +92,8 @@ pub struct BastionStats {
 pub(crate) struct Bastion {
     server: Server,
     keys: KeyRing,
+    /// Held while the file of the keys is written.
+    writing: Mutex<()>,
     host_keys: Mutex<HostKeys>,
     /// Actions come one after the other.
     turn: tokio::sync::Mutex<()>,
@@ -141,6 +143,7 @@ impl Bastion {
         Ok(Self {
             server,
             keys,
+            writing: Mutex::default(),
             host_keys: Mutex::new(HostKeys {
                 first,
                 claimed: shown.clone(),
@@ -271,6 +274,8 @@ impl Bastion {
     }
 
     fn keys_changed(&self) -> Result<(), SandboxError> {
+        // One after the other: a file written meanwhile would lack the newest key.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.server {
             Server::Embedded(_) => Ok(()),
             Server::Sshd(server) => server.write_keys(&self.keys.accepted()),
