@@ -393,7 +393,7 @@ fn metrics_count() {
         ("borealis_session_connections_total{session=\"sushi\"}", 1),
         (
             "borealis_session_attempts_total{session=\"sushi\",outcome=\"succeeded\"}",
-            2,
+            1,
         ),
         (
             "borealis_credentials_total{kind=\"database\",outcome=\"succeeded\"}",

@@ -371,7 +371,7 @@ async fn what_is_wrong_is_said_in_psql() {
         (
             &gateway,
             ("PGUSER", "ramen"),
-            &["FATAL:  password authentication failed for user \"ramen\""],
+            &["FATAL:  this is the session sushi of", "user \"ramen\" is not let in to"],
         ),
         (
             &gateway,

@@ -27,7 +27,7 @@ fn a_transaction_whose_line_was_lost_keeps_no_lock() {
         ..Options::default()
     });
     line.lead_to(machine.sandbox.bastion_port());
-    machine.configure("[keepalive]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    machine.write_config("[keepalive]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
     machine.start_daemon();
     machine.open(&["sushi", "-w"]);
     let dir = machine.socket_dir("sushi-rw");

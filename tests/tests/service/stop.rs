@@ -61,7 +61,7 @@ fn what_only_the_user_can_mend_is_exit_code_2() {
 #[test]
 fn it_ends_within_what_the_service_manager_was_told() {
     let mut machine = TestMachine::without_daemon(Options::default());
-    machine.configure("shutdown_grace = \"10s\"\nconnect_timeout = \"5m\"\n");
+    machine.write_config("shutdown_grace = \"10s\"\nconnect_timeout = \"5m\"\n");
     let manager = Manager::new(&machine.path(""));
     machine.start_daemon_under(&manager);
     machine.open(&["sushi"]);
