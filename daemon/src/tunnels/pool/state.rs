@@ -26,13 +26,16 @@ use crate::{
 /// A dial for the first tunnel, shared by all who wait for it; given up when the last one goes.
 pub(super) type FirstDial<L> = Shared<BoxFuture<'static, Result<L, Cause>>>;
 
+/// It, as the pool keeps it: only who waits for it keeps it going.
+type WeakFirstDial<L> = WeakShared<BoxFuture<'static, Result<L, Cause>>>;
+
 /// The state of a pool; clones are the same one.
 pub(super) struct PoolState<L>(Arc<Mutex<State<L>>>);
 
 struct State<L> {
     /// The oldest first.
     members: Vec<Member<L>>,
-    first: Option<(WeakShared<BoxFuture<'static, Result<L, Cause>>>, Instant)>,
+    first: Option<(WeakFirstDial<L>, Instant)>,
     further: Vec<Further>,
     next: u64,
     /// The last change of the network, by number and time.
