@@ -371,7 +371,10 @@ async fn what_is_wrong_is_said_in_psql() {
         (
             &gateway,
             ("PGUSER", "ramen"),
-            &["FATAL:  this is the session sushi of", "user \"ramen\" is not let in to"],
+            &[
+                "FATAL:  this is the session sushi of",
+                "user \"ramen\" is not let in to",
+            ],
         ),
         (
             &gateway,

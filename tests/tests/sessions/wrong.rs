@@ -177,7 +177,7 @@ fn a_wrong_local_password() {
         refused.expect_failure(2, &[told, "borealisctl show sushi --reveal"]);
     }
     let events = machine.ctl_ok(&["events", "sushi"]);
-    assert!(events.contains("password-refused"), "{events}");
+    assert!(events.contains("refused a log-in"), "{events}");
     machine.leave();
 }
 

@@ -112,6 +112,8 @@ async fn restart<C: Stream>(
             if !matches!(telling.await, Ok(Ok(()))) {
                 tracing::debug!(session = %gateway.name, "a client takes nothing");
             }
+            // What was being made when this one ended was let go of with it.
+            pool::prepare(gateway, startup);
             gateway
                 .relay_managed(&mut client, reached, Bytes::new())
                 .await;
