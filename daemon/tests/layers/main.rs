@@ -123,7 +123,7 @@ fn no_files_import_each_other_in_a_circle() {
     let found = circle::all(&source().edges());
     let known = |circle: &Circle| {
         let same = |files: &&[&str]| circle.files.iter().eq(files.iter().map(Path::new));
-        KNOWN.iter().any(|files| same(files))
+        KNOWN.iter().any(same)
     };
     let new: Vec<_> = found.into_iter().filter(|circle| !known(circle)).collect();
     let told: Vec<_> = new.iter().map(|circle| circle.told.as_str()).collect();
