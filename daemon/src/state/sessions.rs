@@ -548,8 +548,11 @@ mod tests {
                 sessions,
                 kept_verbatim,
             } = loaded;
-            let store =
-                SessionStore::new(dir.path(), Arc::new(Lock::take(dir.path()).unwrap()), kept_verbatim);
+            let store = SessionStore::new(
+                dir.path(),
+                Arc::new(Lock::take(dir.path()).unwrap()),
+                kept_verbatim,
+            );
             store.save(sessions).await.unwrap();
             let after = fs::read_to_string(dir.path().join(FILE)).unwrap();
             let is_there = after.contains(to) && after.contains("15432") == (from != "15432");

@@ -9,5 +9,6 @@ mod api;
 mod life;
 mod rotation;
 mod run;
+mod set;
 mod ways;
 mod wrong;
