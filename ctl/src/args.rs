@@ -396,9 +396,9 @@ pub(crate) struct OpenArgs {
     /// Name of the session; default: from app, attachment, role and access
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Whose database user
-    #[arg(long, value_enum, value_name = "ROLE", default_value = "personal")]
-    pub(crate) role: RoleArg,
+    /// Whose database user; default: personal, or that of the open session that TARGET names
+    #[arg(long, value_enum, value_name = "ROLE")]
+    pub(crate) role: Option<RoleArg>,
     /// Let the bytes through untouched; clients log in with the personal credentials themselves
     #[arg(long)]
     pub(crate) passthrough: bool,

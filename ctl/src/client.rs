@@ -181,15 +181,15 @@ impl Client {
         Ok(settle(self.sessions.close_sessions(request).await)?.sessions)
     }
 
-    /// Asks for new personal credentials.
+    /// Asks for new personal credentials, session by session.
     ///
     /// # Errors
     /// What the daemon answered, or that it went away.
     pub(crate) async fn rotate(
         &mut self,
         request: v1::RotateSessionsRequest,
-    ) -> Result<Vec<v1::Session>, Failure> {
-        Ok(settle(self.sessions.rotate_sessions(request).await)?.sessions)
+    ) -> Result<v1::RotateSessionsResponse, Failure> {
+        settle(self.sessions.rotate_sessions(request).await)
     }
 
     /// Versions, health and where things are.

@@ -184,6 +184,7 @@ impl Parts {
         let upstream_tls = watch::Sender::new(reload::upstream_tls(&config.upstream_tls)?);
         let (shutdown_grace, grace_of_now) = watch::channel(config.shutdown_grace);
         let live = supervisor::LiveSettings::new(&config);
+        let in_force = reload::ConfigInForce::new(config.clone());
         let keepalive = live.keepalive();
         let (metrics, metrics_listen) = watch::channel(config.metrics_listen);
         let about = about(settings, &state);
@@ -210,6 +211,7 @@ impl Parts {
             metrics,
             upstream_tls,
             shutdown_grace,
+            config: in_force,
         });
         let services = Services {
             metrics: gather(&sessions, &broker, about.started_at),

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -61,7 +61,13 @@ pub struct Parts {
     pub upstream_tls: watch::Sender<UpstreamTls>,
     /// Takes what open connections get when the daemon stops.
     pub shutdown_grace: watch::Sender<Duration>,
+    /// The config that is in force.
+    pub config: ConfigInForce,
 }
+
+/// The config that was taken last.
+#[derive(Debug)]
+pub struct ConfigInForce(Mutex<Config>);
 
 /// Why there can be no TLS to the database as the config wants it.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +106,21 @@ impl Handle {
     pub fn request(&self) {
         // Where there is no room, those who wait get the reload that this one wants.
         let _ = self.0.try_send(None);
+    }
+}
+
+// === impl ConfigInForce ===
+
+impl ConfigInForce {
+    /// The one that the daemon starts with.
+    pub fn new(config: Config) -> Self {
+        Self(Mutex::new(config))
+    }
+
+    /// Takes another one; answers the one before.
+    fn replace(&self, config: Config) -> Config {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut now, config)
     }
 }
 
@@ -183,9 +204,12 @@ impl Parts {
             let before = std::mem::replace(listen, config.metrics_listen);
             before != *listen
         });
+        let before = self.config.replace(config.clone());
         self.upstream_tls.send_replace(tls);
         self.shutdown_grace.send_replace(config.shutdown_grace);
-        self.sessions.reload(config).await
+        let later = later(&before, &config);
+        let reloaded = self.sessions.reload(config).await?;
+        Ok(Reloaded { later, ..reloaded })
     }
 }
 
@@ -218,6 +242,34 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamTls
     CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| bad(error.to_string()))
+}
+
+/// A sentence for each changed key that does not reach everything that runs.
+fn later(before: &Config, now: &Config) -> Vec<String> {
+    let keys = [
+        (
+            before.keepalive != now.keepalive,
+            "[keepalive] holds for SSH connections that are made from now on",
+        ),
+        (
+            before.upstream_tls != now.upstream_tls,
+            "upstream_tls and upstream_ca hold for connections to databases that are made from now on",
+        ),
+        (
+            before.port_range != now.port_range,
+            "port_range holds for sessions that get their first port from now on",
+        ),
+        (
+            before.max_connections > now.max_connections,
+            "max_connections holds for connections that come from now on",
+        ),
+        (
+            before.connect_timeout != now.connect_timeout,
+            "connect_timeout holds for connections that come from now on",
+        ),
+    ];
+    let changed = keys.into_iter().filter(|(differs, _)| *differs);
+    changed.map(|(_, sentence)| sentence.to_owned()).collect()
 }
 
 /// What the broker takes from config and environment.
@@ -307,5 +359,17 @@ mod tests {
         begins.recv().await.unwrap();
         serving.abort();
         assert!(matches!(asking.await.unwrap(), Err(Cause::DaemonStopping)));
+    }
+
+    #[test]
+    fn a_reload_says_what_does_not_reach_all_that_runs() {
+        let before = Config::default();
+        assert_eq!(later(&before, &before), [""; 0]);
+        let mut now = before.clone();
+        now.keepalive.interval = Duration::from_secs(9);
+        now.max_connections += 1;
+        now.warm_connections += 1;
+        now.shutdown_grace += Duration::from_secs(1);
+        assert!(matches!(&later(&before, &now)[..], [one] if one.contains("[keepalive]")));
     }
 }

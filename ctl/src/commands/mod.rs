@@ -127,6 +127,15 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
 
 // --- what several commands ask with ---
 
+/// For commands that take an open session as it is, unless they were told what it must be.
+fn asked_access(write: bool) -> v1::Access {
+    if write {
+        v1::Access::ReadWrite
+    } else {
+        v1::Access::Unspecified
+    }
+}
+
 fn access(write: bool) -> v1::Access {
     if write {
         v1::Access::ReadWrite

@@ -18,16 +18,17 @@ pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
     let reveal = Reveal::when(args.reveal);
     let request = v1::OpenSessionRequest {
         target: Some(target),
-        access: super::access(args.write_access).into(),
+        access: super::asked_access(args.write_access).into(),
         role: match args.role {
-            RoleArg::Personal => v1::Role::Personal,
-            RoleArg::App => v1::Role::App,
+            None => v1::Role::Unspecified,
+            Some(RoleArg::Personal) => v1::Role::Personal,
+            Some(RoleArg::App) => v1::Role::App,
         }
         .into(),
         mode: if args.passthrough {
             v1::Mode::Passthrough
         } else {
-            v1::Mode::Managed
+            v1::Mode::Unspecified
         }
         .into(),
         port: args.port.map_or(0, u32::from),

@@ -20,8 +20,8 @@ use crate::{
 pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
     let request = v1::UseSessionRequest {
         target: Some(target::one(&args.target)?),
-        access: super::access(args.write_access).into(),
-        role: v1::Role::Personal.into(),
+        access: super::asked_access(args.write_access).into(),
+        role: v1::Role::Unspecified.into(),
         port: args.port.map_or(0, u32::from),
         wait: None,
     };

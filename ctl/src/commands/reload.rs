@@ -5,5 +5,8 @@ use super::{Context, Outcome};
 pub(super) async fn run(context: Context<'_>) -> Outcome {
     let changes = context.running_daemon().await?.reload().await?;
     context.output.changes(&changes)?;
+    for sentence in &changes.later {
+        context.output.note(sentence);
+    }
     Ok(0)
 }

@@ -5,6 +5,7 @@ use borealis_proto::v1;
 use super::{Context, Outcome, target};
 use crate::{
     args::RotateArgs,
+    failure::Failure,
     output::{Format, Text, text},
 };
 
@@ -19,7 +20,10 @@ pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
         .spinner("asking for new credentials".to_owned());
     let rotated = daemon.rotate(request).await;
     drop(spinner);
-    let rotated = rotated?;
+    let v1::RotateSessionsResponse {
+        sessions: rotated,
+        failures,
+    } = rotated?;
     if context.output.format == Format::Table {
         let line = |session: &v1::Session| match &session.credential {
             Some(credential) => format!(
@@ -35,8 +39,17 @@ pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
     } else {
         context.output.sessions(&rotated)?;
     }
-    if rotated.is_empty() {
+    if rotated.is_empty() && failures.is_empty() {
         context.output.note("no sessions are open");
     }
-    Ok(0)
+    let mut code = 0;
+    for v1::RotationFailure { session, failure } in failures {
+        let failure = Failure::from(failure.unwrap_or_default());
+        if code == 0 {
+            code = failure.exit.code();
+        }
+        let message = format!("{session} was not rotated: {}", failure.message);
+        context.output.failure(&Failure { message, ..failure });
+    }
+    Ok(code)
 }

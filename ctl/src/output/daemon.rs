@@ -56,6 +56,7 @@ struct Changes<'a> {
     opened: &'a [String],
     closed: &'a [String],
     changed: &'a [String],
+    later: &'a [String],
 }
 
 // === impl Output ===
@@ -112,6 +113,7 @@ impl Output {
                 opened: &changes.opened,
                 closed: &changes.closed,
                 changed: &changes.changed,
+                later: &changes.later,
             }),
         }
     }

@@ -62,6 +62,7 @@ struct Record<'a> {
     bytes: Bytes,
     credential: Option<Credential>,
     expires_at: Option<String>,
+    next_attempt_at: Option<String>,
     last_error: Option<&'a str>,
     #[serde(flatten)]
     secrets: Option<Secrets<'a>>,
@@ -236,6 +237,7 @@ impl<'a> Record<'a> {
                 rotates_at: rfc3339(credential.rotates_at.as_ref()),
             }),
             expires_at: rfc3339(session.expires_at.as_ref()),
+            next_attempt_at: rfc3339(session.next_attempt_at.as_ref()),
             last_error: session
                 .last_error
                 .as_ref()
@@ -289,6 +291,7 @@ impl<'a> Record<'a> {
                 credential.and_then(|c| c.rotates_at.clone()),
             ),
             ("expires_at", self.expires_at.clone()),
+            ("next_attempt_at", self.next_attempt_at.clone()),
             ("last_error", text(self.last_error)),
         ];
         if let Some(secrets) = &self.secrets {

@@ -367,6 +367,7 @@ impl SessionService for Service {
         self.ask(|asked| asked.rotate.push(request.into_inner()))?;
         Ok(Response::new(v1::RotateSessionsResponse {
             sessions: self.canned.sessions.clone(),
+            failures: Vec::new(),
         }))
     }
 

@@ -205,13 +205,27 @@ fn sessions(entry: &Entry<'_>) -> Result<Vec<DeclaredSession>, ConfigError> {
     let mut sessions: Vec<DeclaredSession> = Vec::new();
     for section in entry.sections("session.")? {
         let session = session(&section)?;
+        let key = if session.name.is_some() {
+            "name"
+        } else {
+            "target"
+        };
+        let name = session.session_name().map_err(|error| {
+            section.error_at(
+                key,
+                format!("{error}; accepted: a target that makes a name, or a name of its own"),
+            )
+        })?;
         let earlier = |same: &dyn Fn(&DeclaredSession) -> bool| sessions.iter().find(|s| same(s));
-        if let (Some(name), Some(entry)) = (&session.name, section.get("name"))
-            && earlier(&|other| other.name.as_ref() == Some(name)).is_some()
-        {
-            return Err(entry.error(format!(
-                "session.name = \"{name}\" is the name of an earlier [[session]]; accepted: a name of its own for each"
-            )));
+        let of_name = |other: &DeclaredSession| other.session_name().as_ref() == Ok(&name);
+        if let Some(other) = earlier(&of_name) {
+            return Err(section.error_at(
+                key,
+                format!(
+                    "this [[session]] is called \"{name}\", as the one for {} above; accepted: a name of its own for each",
+                    other.target
+                ),
+            ));
         }
         if let (Some(port), Some(entry)) = (session.port, section.get("port"))
             && let Some(other) = earlier(&|other| other.port == Some(port))
@@ -219,17 +233,6 @@ fn sessions(entry: &Entry<'_>) -> Result<Vec<DeclaredSession>, ConfigError> {
             return Err(entry.error(format!(
                 "session.port = {port} is the port of the [[session]] for {} already; accepted: a port of its own for each, or none to have one picked",
                 other.target
-            )));
-        }
-        let same = earlier(&|other| {
-            (&other.target, other.access, other.role)
-                == (&session.target, session.access, session.role)
-                && other.name == session.name
-        });
-        if same.is_some() {
-            return Err(section.error_at("target", format!(
-                "a [[session]] for {} with the same access and role is declared above; accepted: a name of its own for each",
-                session.target
             )));
         }
         sessions.push(session);

@@ -10,9 +10,11 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
-use crate::model::{Access, Mode, Role, SessionName, Target};
+use crate::model::{Access, Mode, NameError, Role, SessionName, Target};
 
 pub use read::ConfigError;
 pub use settings::{Args, Settings, SettingsError};
@@ -100,7 +102,31 @@ pub struct DeclaredSession {
     pub port: Option<u16>,
 }
 
+// === impl DeclaredSession ===
+
+impl DeclaredSession {
+    /// What the session is called.
+    ///
+    /// # Errors
+    /// Where it has no name of its own, and its target makes none.
+    pub fn session_name(&self) -> Result<SessionName, NameError> {
+        match &self.name {
+            Some(name) => Ok(name.clone()),
+            None => SessionName::provisional(&self.target, self.role, self.access),
+        }
+    }
+}
+
 // === impl Config ===
+
+impl Config {
+    /// The declared sessions by name; each has one of its own, or the file is refused.
+    pub fn declared(&self) -> BTreeMap<SessionName, DeclaredSession> {
+        let named =
+            |session: &DeclaredSession| Some((session.session_name().ok()?, session.clone()));
+        self.sessions.iter().filter_map(named).collect()
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {

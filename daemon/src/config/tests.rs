@@ -228,7 +228,7 @@ fn refusals_name_place_key_value_and_what_is_accepted() {
         ),
         (
             "[[session]]\ntarget = \"sushi\"\nname = \"x\"\n[[session]]\ntarget = \"ramen\"\nname = \"x\"",
-            "config.toml:6:8: session.name = \"x\" is the name of an earlier [[session]]; accepted: a name of its own for each",
+            "config.toml:6:8: this [[session]] is called \"x\", as the one for sushi above; accepted: a name of its own for each",
         ),
         (
             "[[session]]\ntarget = \"sushi\"\nport = 5433\n[[session]]\ntarget = \"ramen\"\nport = 5433",
@@ -236,7 +236,15 @@ fn refusals_name_place_key_value_and_what_is_accepted() {
         ),
         (
             "[[session]]\ntarget = \"sushi\"\n[[session]]\ntarget = \"sushi\"",
-            "config.toml:4:10: a [[session]] for sushi with the same access and role is declared above; accepted: a name of its own for each",
+            "config.toml:4:10: this [[session]] is called \"sushi\", as the one for sushi above; accepted: a name of its own for each",
+        ),
+        (
+            "[[session]]\ntarget = \"sushi\"\naccess = \"read-write\"\n[[session]]\ntarget = \"ramen\"\nname = \"sushi-rw\"",
+            "config.toml:6:8: this [[session]] is called \"sushi-rw\", as the one for sushi above; accepted: a name of its own for each",
+        ),
+        (
+            "[[session]]\ntarget = \"ramen\"\nname = \"sushi-rw\"\n[[session]]\ntarget = \"sushi\"\naccess = \"read-write\"",
+            "config.toml:5:10: this [[session]] is called \"sushi-rw\", as the one for ramen above; accepted: a name of its own for each",
         ),
         (
             "connect_timeout = \"30s\"\nconnect_timeout = \"40s\"",

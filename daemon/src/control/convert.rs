@@ -13,7 +13,7 @@ use crate::{
     model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target, text},
     proxy::Counters,
     session::machine::Phase,
-    supervisor::{Lifetime, OpenRequest, Selection, SessionSnapshot},
+    supervisor::{Choices, Lifetime, OpenRequest, Selection, SessionSnapshot},
 };
 
 /// The host that clients are told.
@@ -109,9 +109,11 @@ pub(super) fn open_request(request: v1::OpenSessionRequest) -> Result<OpenReques
         (None, None) => None,
     };
     Ok(OpenRequest {
-        role: role(request.role()),
-        access: access(request.access()),
-        mode: mode(request.mode()),
+        choices: Choices {
+            role: role(request.role()),
+            access: access_asked(request.access()),
+            mode: mode(request.mode()),
+        },
         port: port(request.port)?,
         name: session_name(&request.name)?,
         target: target(request.target)?,
@@ -201,6 +203,8 @@ pub(super) fn session(view: &SessionSnapshot) -> v1::Session {
         transient: view.transient,
         warm_connections: view.counters.warm(),
         ca_file: String::new(),
+        unbound: view.address.is_none() && status.last_error.is_some(),
+        next_attempt_at: status.next_attempt_at.map(timestamp),
     }
 }
 
@@ -239,11 +243,16 @@ fn after(time: Duration) -> Result<Timestamp, Cause> {
         })
 }
 
-fn role(role: v1::Role) -> Role {
+fn role(role: v1::Role) -> Option<Role> {
     match role {
-        v1::Role::App => Role::App,
-        v1::Role::Personal | v1::Role::Unspecified => Role::Personal,
+        v1::Role::App => Some(Role::App),
+        v1::Role::Personal => Some(Role::Personal),
+        v1::Role::Unspecified => None,
     }
+}
+
+fn access_asked(asked: v1::Access) -> Option<Access> {
+    (asked != v1::Access::Unspecified).then(|| access(asked))
 }
 
 pub(super) fn access(access: v1::Access) -> Access {
@@ -253,10 +262,11 @@ pub(super) fn access(access: v1::Access) -> Access {
     }
 }
 
-fn mode(mode: v1::Mode) -> Mode {
+fn mode(mode: v1::Mode) -> Option<Mode> {
     match mode {
-        v1::Mode::Passthrough => Mode::Passthrough,
-        v1::Mode::Managed | v1::Mode::Unspecified => Mode::Managed,
+        v1::Mode::Passthrough => Some(Mode::Passthrough),
+        v1::Mode::Managed => Some(Mode::Managed),
+        v1::Mode::Unspecified => None,
     }
 }
 

@@ -99,6 +99,7 @@ impl DaemonService for Daemon {
             opened: reloaded.opened,
             closed: reloaded.closed,
             changed: reloaded.changed,
+            later: reloaded.later,
         }))
     }
 

@@ -3,21 +3,23 @@
 use std::{path::PathBuf, pin::Pin, time::Duration};
 
 use borealis_proto::v1::{self, session_service_server::SessionService};
-use tokio::sync::mpsc;
-use tokio_stream::{
-    Stream, StreamExt as _,
-    wrappers::{ReceiverStream, WatchStream},
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
 };
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, refused};
 use crate::{
-    model::Mode,
-    supervisor::{Handle, Opened, SessionSnapshot},
+    model::{Cause, Mode},
+    supervisor::{Handle, Opened, Rotated, SessionSnapshot, Snapshot},
 };
 
 /// Wait of a `UseSession` that names none.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+/// How often the counters are looked at for who watches.
+const COUNTERS: Duration = Duration::from_secs(1);
 
 pub(super) struct Sessions {
     handle: Handle,
@@ -94,10 +96,16 @@ impl SessionService for Sessions {
             secrets: Some(convert::secrets(&held.view)),
         };
         let (sender, stream) = mpsc::channel(1);
+        let handle = self.handle.clone();
         tokio::spawn(async move {
             // The session is in use until the client hangs up.
             if sender.send(Ok(first)).await.is_ok() {
-                sender.closed().await;
+                tokio::select! {
+                    () = sender.closed() => {}
+                    () = handle.stopping() => {
+                        let _ = sender.send(Err(convert::status(&Cause::DaemonStopping))).await;
+                    }
+                }
             }
             drop(held);
         });
@@ -156,24 +164,74 @@ impl SessionService for Sessions {
     ) -> Answer<v1::RotateSessionsResponse> {
         let v1::RotateSessionsRequest { targets, all } = request.into_inner();
         let selection = convert::selection(targets, all).map_err(refused)?;
-        let rotated = self.handle.rotate(selection).await.map_err(refused)?;
-        Ok(Response::new(v1::RotateSessionsResponse {
-            sessions: sessions(&rotated),
-        }))
+        let mut rotated = self.handle.rotate(selection).await.map_err(refused)?;
+        if let [Rotated { outcome, .. }] = &mut rotated[..] {
+            std::mem::replace(outcome, Ok(())).map_err(refused)?;
+        }
+        let mut answer = v1::RotateSessionsResponse::default();
+        for Rotated { view, outcome } in rotated {
+            match outcome {
+                Ok(()) => answer.sessions.push(convert::session(&view)),
+                Err(cause) => answer.failures.push(v1::RotationFailure {
+                    session: view.name.to_string(),
+                    failure: Some(convert::failure(&cause)),
+                }),
+            }
+        }
+        Ok(Response::new(answer))
     }
 
     async fn watch_sessions(
         &self,
         _: Request<v1::WatchSessionsRequest>,
     ) -> Answer<Self::WatchSessionsStream> {
-        let snapshots = WatchStream::new(self.handle.watch());
-        let stream = snapshots.map(|snapshot| {
-            Ok(v1::WatchSessionsResponse {
+        let (sender, stream) = mpsc::channel(1);
+        let snapshots = self.handle.watch();
+        tokio::spawn(async move {
+            tokio::select! {
+                stopping = send_changes(&sender, snapshots) => {
+                    let _ = sender.send(Err(convert::status(&stopping))).await;
+                }
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// Sends each change of the set, and of the counters as often as they are looked at, until the
+/// daemon ends: answers that it does.
+async fn send_changes(
+    sender: &mpsc::Sender<Result<v1::WatchSessionsResponse, Status>>,
+    mut snapshots: watch::Receiver<Snapshot>,
+) -> Cause {
+    let mut look = interval(COUNTERS);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        let now = {
+            let snapshot = snapshots.borrow_and_update();
+            if snapshot.is_stopping {
+                return Cause::DaemonStopping;
+            }
+            v1::WatchSessionsResponse {
                 revision: snapshot.revision,
                 sessions: sessions(&snapshot.sessions),
-            })
-        });
-        Ok(Response::new(Box::pin(stream)))
+            }
+        };
+        if last.as_ref() != Some(&now) {
+            // Who is gone is noticed elsewhere.
+            let _ = sender.send(Ok(now.clone())).await;
+            last = Some(now);
+        }
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return Cause::DaemonStopping;
+                }
+            }
+            _ = look.tick() => {}
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Access, Role};
+use super::{Access, Role, Target};
 
 /// A session's name. It is also the user that a client logs in as, and a directory's
 /// name, so its form and length are checked once, here.
@@ -73,6 +73,18 @@ impl SessionName {
             name.push_str("-rw");
         }
         Self::parse(&name)
+    }
+
+    /// The same for a target that was not looked up yet.
+    ///
+    /// # Errors
+    /// As [`SessionName::derive`]; what names an add-on by its id may be in a wrong form.
+    pub fn provisional(target: &Target, role: Role, access: Access) -> Result<Self, NameError> {
+        let (app, attachment) = match target {
+            Target::App(word) | Target::Addon(word) | Target::Word(word) => (word, None),
+            Target::AppAddon { app, addon } => (app, Some(addon.as_str())),
+        };
+        Self::derive(app, attachment, role, access)
     }
 
     /// The name as text.

@@ -1,13 +1,12 @@
 //! A session's local endpoint: a TCP port on loopback and a Unix socket.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, DirBuilder, Permissions},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
-    ops::RangeInclusive,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::net::{TcpListener, UnixListener};
@@ -15,7 +14,6 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Address;
 use crate::{
     model::{Cause, SessionName},
-    platform::port,
     service_manager::activation::{self, Inherited},
     service_manager::notify,
 };
@@ -35,14 +33,12 @@ const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 1
 pub enum PortWish {
     /// This one and no other.
     Exactly(u16),
-    /// One of the range that is nobody's, `preferred` first.
-    Pick {
-        /// The port the session had before.
-        preferred: Option<u16>,
-        /// The configured range.
-        range: RangeInclusive<u16>,
-        /// Ports that belong to other sessions, open or closed.
-        reserved: BTreeSet<u16>,
+    /// The first of these that nobody listens on.
+    FirstFree {
+        /// In the order in which they are tried.
+        candidates: Vec<u16>,
+        /// Where they are from, for who is told that there is none.
+        range: String,
     },
 }
 
@@ -62,20 +58,35 @@ pub fn sockets(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("pg")
 }
 
-/// Binds both listeners of a session, or takes over those that were `inherited`.
+/// Binds both listeners of a session, or takes over those that were `inherited`. Blocks on the
+/// disk.
 ///
 /// # Errors
-/// `PortInUse` with the program that has it, `PortRangeUsedUp`, or what keeps the socket
-/// from being made. Nothing stays behind then.
+/// `PortInUse`, `PortRangeUsedUp`, or what keeps the socket from being made. Nothing stays
+/// behind then, and what was inherited still is.
 pub fn bind(
-    inherited: &mut Inherited,
+    inherited: &Mutex<Inherited>,
     runtime_dir: &Path,
     name: &SessionName,
     wish: &PortWish,
 ) -> Result<Endpoint, Cause> {
-    let (tcp, port) = bind_tcp(inherited, wish)?;
+    let mut inherited = locked(inherited);
+    let (tcp, port, was_inherited) = bind_tcp(&mut inherited, wish)?;
     let socket_dir = sockets(runtime_dir).join(name.as_str());
-    let unix = bind_unix(inherited, &socket_dir)?;
+    let made = bind_unix(&mut inherited, &socket_dir);
+    let unix = match made {
+        Ok(unix) => unix,
+        Err(cause) => {
+            if was_inherited {
+                // The manager has a copy, so that nobody could have the port.
+                inherited.put_back(tcp);
+            }
+            return Err(cause);
+        }
+    };
+    let tcp = TcpListener::from_std(tcp).map_err(|error| Cause::Internal {
+        detail: format!("port {port}: {error}"),
+    })?;
     let is_stored = notify::store(&activation::tcp_name(port), &tcp)
         && notify::store(&activation::unix_name(&socket_dir.join(SOCKET)), &unix);
     Ok(Endpoint {
@@ -85,6 +96,11 @@ pub fn bind(
         is_stored,
         stays: false,
     })
+}
+
+/// The listeners that were handed over and are nobody's yet.
+pub(crate) fn locked(inherited: &Mutex<Inherited>) -> MutexGuard<'_, Inherited> {
+    inherited.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Endpoint ===
@@ -121,53 +137,44 @@ impl Drop for Endpoint {
     }
 }
 
-fn bind_tcp(inherited: &mut Inherited, wish: &PortWish) -> Result<(TcpListener, u16), Cause> {
-    let wanted = match wish {
-        PortWish::Exactly(port) => Some(*port),
-        PortWish::Pick { preferred, .. } => *preferred,
-    };
-    if let Some(port) = wanted
-        && let Some(listener) = inherited.take_tcp(port)
-        && let Ok(listener) = TcpListener::from_std(listener)
-    {
-        return Ok((listener, port));
-    }
+/// The listener, its port, and whether it was inherited.
+fn bind_tcp(
+    inherited: &mut Inherited,
+    wish: &PortWish,
+) -> Result<(StdTcpListener, u16, bool), Cause> {
     match wish {
-        PortWish::Exactly(port) => match listen(*port) {
-            Ok(listener) => Ok((listener, *port)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Err(Cause::InvalidRequest {
-                    problem: format!("port {port} needs root; choose one above 1023"),
-                })
+        PortWish::Exactly(port) => {
+            if let Some(listener) = inherited.take_tcp(*port) {
+                return Ok((listener, *port, true));
             }
-            Err(_) => Err(Cause::PortInUse {
-                port: *port,
-                holder: port::holder(*port),
-            }),
-        },
-        PortWish::Pick {
-            preferred,
-            range,
-            reserved,
-        } => preferred
+            match listen(*port) {
+                Ok(listener) => Ok((listener, *port, false)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    Err(Cause::InvalidRequest {
+                        problem: format!("port {port} needs root; choose one above 1023"),
+                    })
+                }
+                Err(_) => Err(Cause::PortInUse {
+                    port: *port,
+                    holder: None,
+                }),
+            }
+        }
+        PortWish::FirstFree { candidates, range } => candidates
             .iter()
-            .copied()
-            .chain(range.clone().filter(|port| !reserved.contains(port)))
-            // Better a closed session's port than none: it gets another when it is opened.
-            .chain(range.clone())
-            .find_map(|port| listen(port).ok().map(|listener| (listener, port)))
+            .find_map(|port| listen(*port).ok().map(|listener| (listener, *port, false)))
             .ok_or_else(|| Cause::PortRangeUsedUp {
-                range: format!("{}-{}", range.start(), range.end()),
+                range: range.clone(),
             }),
     }
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: u16) -> io::Result<StdTcpListener> {
     let listener = StdTcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     // The standard library's queue of 128 makes clients that come at once wait a second.
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    Ok(listener)
 }
 
 fn bind_unix(inherited: &mut Inherited, dir: &Path) -> Result<UnixListener, Cause> {
@@ -205,16 +212,19 @@ fn private_dir(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn pick(preferred: Option<u16>, range: RangeInclusive<u16>, reserved: &[u16]) -> PortWish {
-        PortWish::Pick {
-            preferred,
-            range,
-            reserved: reserved.iter().copied().collect(),
+    fn first_free(candidates: &[u16]) -> PortWish {
+        PortWish::FirstFree {
+            candidates: candidates.to_vec(),
+            range: "these".into(),
         }
     }
 
+    fn bound(wish: &PortWish) -> Result<(StdTcpListener, u16), Cause> {
+        bind_tcp(&mut Inherited::default(), wish).map(|(listener, port, _)| (listener, port))
+    }
+
     /// Ports that were free a moment ago, one after the other.
-    fn free(count: u16) -> RangeInclusive<u16> {
+    fn free(count: u16) -> std::ops::RangeInclusive<u16> {
         loop {
             let first = listen(0).unwrap().local_addr().unwrap().port();
             let Some(last) = first.checked_add(count - 1) else {
@@ -226,24 +236,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn candidates_are_tried_in_their_order() {
+        let range = free(2);
+        let (low, high) = (*range.start(), *range.end());
+        let wish = first_free(&[high, low]);
+        let (_held, port) = bound(&wish).unwrap();
+        assert_eq!(port, high);
+        let (_held, port) = bound(&wish).unwrap();
+        assert_eq!(port, low);
+        let used_up = Cause::PortRangeUsedUp {
+            range: "these".into(),
+        };
+        assert_eq!(bound(&wish).unwrap_err(), used_up);
+        let in_use = Cause::PortInUse {
+            port: low,
+            holder: None,
+        };
+        assert_eq!(bound(&PortWish::Exactly(low)).unwrap_err(), in_use);
+    }
+
     #[tokio::test]
-    async fn ports_of_others_are_taken_last() {
-        let range = free(3);
-        let first = *range.start();
-        let wish = pick(None, range.clone(), &[first, first + 1]);
-        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
-        assert_eq!(port, first + 2);
-        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
-        assert_eq!(port, first);
-        let wish = pick(Some(first + 1), range.clone(), &[first, first + 1]);
-        let (_held, port) = bind_tcp(&mut Inherited::default(), &wish).unwrap();
-        assert_eq!(port, first + 1);
-        assert_eq!(
-            bind_tcp(&mut Inherited::default(), &wish).unwrap_err(),
-            Cause::PortRangeUsedUp {
-                range: format!("{first}-{}", first + 2)
-            }
+    async fn an_inherited_port_is_not_lost_where_the_socket_can_not_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        // A file where the directory of sockets would be.
+        fs::write(dir.path().join("pg"), "").unwrap();
+        let name = SessionName::parse("sushi").unwrap();
+        let listener = listen(0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let inherited = Mutex::new(Inherited::default());
+        locked(&inherited).put_back(listener);
+        let wish = PortWish::Exactly(port);
+        let refused = bind(&inherited, dir.path(), &name, &wish).unwrap_err();
+        assert!(
+            matches!(refused, Cause::StateUnwritable { .. }),
+            "{refused}"
         );
+        fs::remove_file(dir.path().join("pg")).unwrap();
+        // The same listener is still there, for the next try.
+        let endpoint = bind(&inherited, dir.path(), &name, &wish).unwrap();
+        assert_eq!(endpoint.address().port, port);
+        assert!(locked(&inherited).take_tcp(port).is_none());
     }
 
     #[tokio::test]
@@ -253,8 +286,8 @@ mod tests {
         let path = dir.path().join("pg/sushi/.s.PGSQL.5432");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let wish = pick(None, free(1), &[]);
-        let endpoint = bind(&mut Inherited::default(), dir.path(), &name, &wish).unwrap();
+        let wish = PortWish::Exactly(*free(1).start());
+        let endpoint = bind(&Mutex::default(), dir.path(), &name, &wish).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);

@@ -26,6 +26,7 @@ pub(crate) use cancel_keys::CancelKeys;
 pub(crate) use connection::{Gateway, Slots};
 pub use counters::{Counters, Counting};
 pub(crate) use drain::{Drain, IdlePolicy};
+pub(crate) use endpoint::locked;
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
 pub(crate) use listener::{tcp as accept_tcp, unix as accept_unix};
 pub(crate) use outage::Outage;

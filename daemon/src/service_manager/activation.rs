@@ -48,6 +48,11 @@ impl Inherited {
         self.tcp.remove(&port)
     }
 
+    /// Takes back a listener that nobody could use.
+    pub fn put_back(&mut self, listener: TcpListener) {
+        self.add_tcp(listener);
+    }
+
     /// The listener of a path, where clients can still find it.
     pub fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
         let is_there = path

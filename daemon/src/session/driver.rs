@@ -173,7 +173,8 @@ impl CloseRequest {
 }
 
 impl Status {
-    fn opening(spec: &Spec) -> Self {
+    /// Of a session that has done nothing yet.
+    pub(crate) fn opening(spec: &Spec) -> Self {
         Self {
             phase: Phase::Opening,
             since: Timestamp::now(),
@@ -182,6 +183,7 @@ impl Status {
             resolved: spec.resolved.clone(),
             credential: None,
             database: spec.database.clone(),
+            next_attempt_at: None,
             concluded: 0,
         }
     }
@@ -506,12 +508,11 @@ impl Driver {
             Some(_) if self.life.last_error() == Some(&Cause::NoNetwork) => {
                 "waiting for a network".to_owned()
             }
-            Some(at) if !self.life.is_attempting() => format!(
-                "next attempt in {} s",
-                at.since(Clock::now()).as_secs_f64().ceil()
-            ),
+            Some(_) if !self.life.is_attempting() => "waiting for the next attempt".to_owned(),
             Some(_) | None => self.step.borrow().clone(),
         };
+        let next_attempt = self.life.retry_at().filter(|_| !self.life.is_attempting());
+        let next_attempt = next_attempt.map(|at| Timestamp::now() + at.since(Clock::now()));
         self.status.send_if_modified(|status| {
             let since = if status.phase == phase {
                 status.since
@@ -538,6 +539,7 @@ impl Driver {
                     .as_ref()
                     .map(|lease| lease.credential.database.clone())
                     .or_else(|| self.spec.database.clone()),
+                next_attempt_at: next_attempt.map(|at| steady(status.next_attempt_at, at)),
                 concluded: self.concluded,
             };
             let changed = *status != next;
@@ -671,6 +673,12 @@ fn gateway(
         arriving: TaskTracker::new(),
         drain: Drain::new(),
     })
+}
+
+/// The same time as before, where two readings of two clocks differ by less than anybody sees.
+fn steady(before: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let near = |before: &Timestamp| now.duration_since(*before).abs().as_secs() < 1;
+    before.filter(near).unwrap_or(now)
 }
 
 /// Whether a client is better told at once than held.

@@ -43,6 +43,8 @@ pub struct Status {
     pub credential: Option<CredentialStatus>,
     /// The database's name as last known.
     pub database: Option<String>,
+    /// When the next attempt begins by itself, while that is waited for.
+    pub next_attempt_at: Option<Timestamp>,
     /// How many attempts have ended, so that a waiter can tell a new failure from an old one.
     pub concluded: u64,
 }

@@ -12,14 +12,19 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{disk, writer::Writer};
 use crate::model::{Cause, SessionName};
 
+/// Where sessions listen on TCP.
+const HOST: &str = "127.0.0.1";
+/// The port that is part of a session's socket's name.
+const SOCKET_PORT: u16 = 5432;
+
 /// What libpq is told of a session.
 #[derive(Debug, Clone)]
 pub struct ClientEntry {
     /// The session, and the service's name.
     pub name: SessionName,
-    /// A local address.
-    pub host: String,
-    /// A local TCP port.
+    /// How a service's client reaches it.
+    pub way: Way,
+    /// Its local TCP port.
     pub port: u16,
     /// The database; `None` where it isn't known yet.
     pub database: Option<String>,
@@ -29,12 +34,36 @@ pub struct ClientEntry {
     pub password: Option<SecretString>,
 }
 
+/// How a client that names the service reaches the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// By its Unix socket in this directory, where the kernel says who the client is: there is
+    /// no password that somebody else on the port could be given.
+    Socket(PathBuf),
+    /// By its TCP port.
+    Tcp,
+}
+
 /// Keeps both files. Dropping it waits for the last write.
 #[derive(Debug)]
 pub struct ClientFiles {
     service_file: PathBuf,
     password_file: PathBuf,
     writer: Writer<Vec<ClientEntry>>,
+}
+
+// === impl ClientEntry ===
+
+impl PartialEq for ClientEntry {
+    fn eq(&self, other: &Self) -> bool {
+        let exposed = |entry: &Self| {
+            let password = entry.password.as_ref();
+            password.map(|password| password.expose_secret().to_owned())
+        };
+        (&self.name, &self.way, self.port) == (&other.name, &other.way, other.port)
+            && (&self.database, &self.user) == (&other.database, &other.user)
+            && exposed(self) == exposed(other)
+    }
 }
 
 // === impl ClientFiles ===
@@ -97,9 +126,13 @@ fn service_sections(entries: &[ClientEntry], password_file: &Path) -> String {
     );
     let password_file = password_file.to_str();
     for entry in entries {
-        let port = entry.port.to_string();
+        let (host, port, password_file) = match &entry.way {
+            Way::Socket(dir) => (dir.to_str(), SOCKET_PORT, None),
+            Way::Tcp => (Some(HOST), entry.port, password_file),
+        };
+        let port = port.to_string();
         let keys = [
-            ("host", Some(entry.host.as_str())),
+            ("host", host),
             ("port", Some(port.as_str())),
             ("dbname", entry.database.as_deref()),
             ("user", entry.user.as_deref()),
@@ -131,17 +164,13 @@ fn password_lines(entries: &[ClientEntry]) -> String {
         };
         let password = password.expose_secret();
         // A line break would begin another line, and can't be escaped.
-        if [&entry.host, user, password]
+        if [user, password]
             .iter()
             .any(|field| field.contains(['\n', '\r', '\0']))
         {
             continue;
         }
-        let mut hosts = vec![entry.host.as_str()];
-        if entry.host == "127.0.0.1" {
-            hosts.push("localhost");
-        }
-        for host in hosts {
+        for host in [HOST, "localhost"] {
             let _ = writeln!(
                 text,
                 "{}:{}:*:{}:{}",
@@ -170,7 +199,7 @@ mod tests {
     fn entry(user: &str, password: &str) -> ClientEntry {
         ClientEntry {
             name: SessionName::parse("sushi").unwrap(),
-            host: "127.0.0.1".into(),
+            way: Way::Tcp,
             port: 15432,
             database: Some("d4f0".into()),
             user: Some(user.into()),
@@ -208,6 +237,24 @@ mod tests {
                 .unwrap()
                 .contains("sushi")
         );
+    }
+
+    #[test]
+    fn a_service_with_a_socket_needs_no_password() {
+        let by_socket = ClientEntry {
+            way: Way::Socket("/run/borealis/pg/sushi".into()),
+            ..entry("sushi", "secret")
+        };
+        let services = service_sections(&[by_socket], Path::new("/p"));
+        assert!(services.ends_with(
+            "\n[sushi]\nhost=/run/borealis/pg/sushi\nport=5432\ndbname=d4f0\nuser=sushi\n"
+        ));
+    }
+
+    #[test]
+    fn entries_differ_by_their_passwords_too() {
+        assert_eq!(entry("sushi", "a"), entry("sushi", "a"));
+        assert_ne!(entry("sushi", "a"), entry("sushi", "b"));
     }
 
     #[test]

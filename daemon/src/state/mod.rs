@@ -20,7 +20,7 @@ use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
-pub use client_files::{ClientEntry, ClientFiles};
+pub use client_files::{ClientEntry, ClientFiles, Way};
 pub use disk::private_dir;
 pub use lock::{Lock, OpenError};
 pub use login::{Keeping, KeptLogin, LoginStore};
@@ -61,12 +61,12 @@ impl State {
         private_dir(dir).map_err(|error| OpenError::Failed(disk::unwritable(dir, &error)))?;
         let lock = Arc::new(Lock::take(dir)?);
         let mut problems = Vec::new();
-        let saved = sessions::load(dir, now, &mut problems).map_err(OpenError::Failed)?;
+        let loaded = sessions::load(dir, now, &mut problems).map_err(OpenError::Failed)?;
         let passwords = Passwords::open(dir).map_err(OpenError::Failed)?;
         let tls = LocalTls::open(dir, now, &mut problems).map_err(OpenError::Failed)?;
         Ok(Self {
-            saved,
-            sessions: SessionStore::new(dir, Arc::clone(&lock)),
+            saved: loaded.sessions,
+            sessions: SessionStore::new(dir, Arc::clone(&lock), loaded.kept_verbatim),
             lock,
             passwords,
             login: LoginStore::new(dir),

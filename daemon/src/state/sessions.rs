@@ -66,6 +66,15 @@ pub enum Origin {
     User,
 }
 
+/// What the file holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) sessions: Vec<SavedSession>,
+    /// Entries that can't be read here: by another version, or damaged. They stay in the file
+    /// as they are.
+    pub(super) kept_verbatim: Vec<serde_json::Value>,
+}
+
 /// Writes the sessions. Holds the lock on the state directory; dropping it waits for the
 /// last write.
 #[derive(Debug)]
@@ -77,11 +86,11 @@ pub struct SessionStore {
 // === impl SessionStore ===
 
 impl SessionStore {
-    pub(super) fn new(dir: &Path, lock: Arc<Lock>) -> Self {
+    pub(super) fn new(dir: &Path, lock: Arc<Lock>, kept_verbatim: Vec<serde_json::Value>) -> Self {
         let path = dir.join(FILE);
         Self {
             writer: Writer::new("state", move |sessions: &Vec<SavedSession>| {
-                disk::replace(&path, &encode(&path, sessions)?)
+                disk::replace(&path, &encode(&path, sessions, &kept_verbatim)?)
             }),
             _lock: lock,
         }
@@ -113,23 +122,31 @@ impl SessionStore {
     }
 }
 
-/// Reads the sessions. What can't be read is set aside, and there are none.
+/// Reads the sessions. An entry that can't be read is left where it is, and there is none; a
+/// file that can't be is set aside.
 pub(super) fn load(
     dir: &Path,
     now: Timestamp,
     problems: &mut Vec<Problem>,
-) -> Result<Vec<SavedSession>, Cause> {
+) -> Result<Loaded, Cause> {
     let path = dir.join(FILE);
     let decoded = match disk::read_private(&path) {
-        Found::Nothing => return Ok(Vec::new()),
+        Found::Nothing => return Ok(Loaded::default()),
         Found::Contents(bytes) => decode(&bytes),
         Found::Unreadable(why) => Err(why),
     };
     match decoded {
-        Ok(sessions) => Ok(sessions),
+        Ok((loaded, faults)) => {
+            problems.extend(faults.into_iter().map(|fault| Problem {
+                code: "session-not-read",
+                sentence: format!("a session in {} can't be read: {fault}", path.display()),
+                hint: "it is kept there as it is, for the borealisd that wrote it; to have it again, open it again".into(),
+            }));
+            Ok(loaded)
+        }
         Err(why) => {
             disk::set_aside(&path, &why, now, problems)?;
-            Ok(Vec::new())
+            Ok(Loaded::default())
         }
     }
 }
@@ -144,7 +161,8 @@ struct VersionOnly {
 #[derive(Serialize, Deserialize)]
 struct Document {
     version: u32,
-    sessions: Vec<Entry>,
+    /// Each is read for itself.
+    sessions: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,19 +233,37 @@ enum OriginForm {
     User,
 }
 
-fn encode(path: &Path, sessions: &[SavedSession]) -> Result<Vec<u8>, Cause> {
+fn encode(
+    path: &Path,
+    sessions: &[SavedSession],
+    kept_verbatim: &[serde_json::Value],
+) -> Result<Vec<u8>, Cause> {
+    let failed = |error: serde_json::Error| disk::unwritable(path, &error.into());
+    let entries = sessions.iter().map(Entry::from);
+    let entries = entries.map(|entry| serde_json::to_value(&entry));
+    // One that has been opened again since takes its place.
+    let is_replaced = |value: &&serde_json::Value| {
+        let name = value.get("name").and_then(serde_json::Value::as_str);
+        sessions
+            .iter()
+            .any(|session| Some(session.name.as_str()) == name)
+    };
+    let verbatim = kept_verbatim.iter().filter(|value| !is_replaced(value));
     let document = Document {
         version: VERSION,
-        sessions: sessions.iter().map(Entry::from).collect(),
+        sessions: entries
+            .chain(verbatim.cloned().map(Ok))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?,
     };
-    let mut bytes = serde_json::to_vec_pretty(&document)
-        .map_err(|error| disk::unwritable(path, &error.into()))?;
+    let mut bytes = serde_json::to_vec_pretty(&document).map_err(failed)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-/// The sessions by name, or why the bytes are no state.
-fn decode(bytes: &[u8]) -> Result<Vec<SavedSession>, String> {
+/// The sessions by name, and what is wrong with those that can't be read; or why the bytes are
+/// no state at all.
+fn decode(bytes: &[u8]) -> Result<(Loaded, Vec<String>), String> {
     let VersionOnly { version } =
         serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if version != VERSION {
@@ -236,17 +272,31 @@ fn decode(bytes: &[u8]) -> Result<Vec<SavedSession>, String> {
         ));
     }
     let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let mut sessions = document
-        .sessions
-        .into_iter()
-        .map(SavedSession::try_from)
-        .collect::<Result<Vec<_>, String>>()?;
+    let mut loaded = Loaded::default();
+    let mut faults = Vec::new();
     let mut names = BTreeSet::new();
-    if let Some(twice) = sessions.iter().find(|session| !names.insert(&session.name)) {
-        return Err(format!("it has two sessions named {}", twice.name));
+    for value in document.sessions {
+        let read = Entry::deserialize(&value)
+            .map_err(|error| error.to_string())
+            .and_then(SavedSession::try_from)
+            .and_then(|session| {
+                if !names.insert(session.name.clone()) {
+                    return Err(format!("there is another one named {}", session.name));
+                }
+                Ok(session)
+            });
+        match read {
+            Ok(session) => loaded.sessions.push(session),
+            Err(fault) => {
+                let name = value.get("name").and_then(serde_json::Value::as_str);
+                let name = name.map(|name| format!("{name:?}: ")).unwrap_or_default();
+                faults.push(format!("{name}{fault}"));
+                loaded.kept_verbatim.push(value);
+            }
+        }
     }
-    sessions.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(sessions)
+    loaded.sessions.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((loaded, faults))
 }
 
 impl From<&SavedSession> for Entry {
@@ -407,11 +457,21 @@ mod tests {
     fn load_from(dir: &Path) -> (Vec<SavedSession>, Vec<Problem>) {
         let mut problems = Vec::new();
         let now = "2026-11-22T17:37:57Z".parse().unwrap();
-        (load(dir, now, &mut problems).unwrap(), problems)
+        (load(dir, now, &mut problems).unwrap().sessions, problems)
+    }
+
+    fn text(sessions: &[SavedSession]) -> String {
+        String::from_utf8(encode(Path::new(""), sessions, &[]).unwrap()).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Vec<SavedSession> {
+        let (loaded, faults) = decode(bytes).unwrap();
+        assert_eq!(faults, [""; 0]);
+        loaded.sessions
     }
 
     fn store(dir: &Path) -> SessionStore {
-        SessionStore::new(dir, Arc::new(Lock::take(dir).unwrap()))
+        SessionStore::new(dir, Arc::new(Lock::take(dir).unwrap()), Vec::new())
     }
 
     #[tokio::test]
@@ -461,21 +521,59 @@ mod tests {
             ..expiry
         });
         let ramen = SavedSession { expiry, ..ramen() };
-        assert_eq!(decode(file.as_bytes()), Ok(vec![ramen, sushi()]));
+        assert_eq!(read(file.as_bytes()), [ramen, sushi()]);
+    }
+
+    /// The others are read, and it is in the file after they were saved again.
+    #[tokio::test]
+    async fn one_bad_entry_is_set_aside_alone_and_kept() {
+        let good = text(&[ramen(), sushi()]);
+        for (from, to) in [
+            ("\"sushi\"", "\"../sushi\""),
+            ("15432", "0"),
+            ("\"managed\"", "\"a-later-mode\""),
+            ("\"sushi\"", "\"ramen.maroon-app-rw\""),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let bad = good.replace(from, to);
+            assert_ne!(bad, good);
+            fs::write(dir.path().join(FILE), &bad).unwrap();
+            let mut problems = Vec::new();
+            let now = "2026-11-22T17:37:57Z".parse().unwrap();
+            let loaded = load(dir.path(), now, &mut problems).unwrap();
+            assert_eq!(loaded.sessions, [ramen()], "{bad}");
+            assert_eq!(problems.len(), 1);
+            assert_eq!(problems[0].code, "session-not-read");
+            let Loaded {
+                sessions,
+                kept_verbatim,
+            } = loaded;
+            let store = SessionStore::new(
+                dir.path(),
+                Arc::new(Lock::take(dir.path()).unwrap()),
+                kept_verbatim,
+            );
+            store.save(sessions).await.unwrap();
+            let after = fs::read_to_string(dir.path().join(FILE)).unwrap();
+            let is_there = after.contains(to) && after.contains("15432") == (from != "15432");
+            // One of a name that is known can't be there twice.
+            assert_eq!(is_there, to != "\"ramen.maroon-app-rw\"", "{after}");
+            // Opened again, it is as it is now.
+            if from == "15432" {
+                store.save(vec![sushi()]).await.unwrap();
+                assert_eq!(load_from(dir.path()), (vec![sushi()], vec![]));
+            }
+        }
     }
 
     #[test]
     fn what_is_no_state_is_set_aside() {
-        let good = String::from_utf8(encode(Path::new(""), &[sushi()]).unwrap()).unwrap();
-        let twice = String::from_utf8(encode(Path::new(""), &[sushi(), sushi()]).unwrap()).unwrap();
+        let good = text(&[sushi()]);
         for bad in [
             String::new(),
             "garbage".to_owned(),
             good[..good.len() / 2].to_owned(),
             good.replace("\"version\": 1", "\"version\": 2"),
-            good.replace("\"sushi\"", "\"../sushi\""),
-            good.replace("15432", "0"),
-            twice,
         ] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(FILE), &bad).unwrap();
@@ -510,8 +608,8 @@ mod tests {
             };
             session.database = database;
             session.port = port;
-            let bytes = encode(Path::new(""), std::slice::from_ref(&session)).unwrap();
-            prop_assert_eq!(decode(&bytes), Ok(vec![session]));
+            let bytes = encode(Path::new(""), std::slice::from_ref(&session), &[]).unwrap();
+            prop_assert_eq!(read(&bytes), [session]);
         }
     }
 }

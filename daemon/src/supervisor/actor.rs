@@ -3,27 +3,33 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Command, Handle, LiveSettings, OpenRequest, Opened, Reply, Selection, SessionSnapshot,
-    Snapshot, entry::Entry, find,
+    Command, Handle, LiveSettings, Reloaded, Reply, Selection, SessionId, SessionSnapshot,
+    Snapshot,
+    event::Event,
+    find,
+    parts::Parts,
+    pending::{PendingClose, PendingOpen},
+    set::{RETRY_PAUSE, Set, Ticket, closing, order},
 };
 use crate::{
     config::Config,
-    credential::Grant,
     journal::Journal,
-    model::{Cause, Resolved, SessionName},
-    proxy::{self, LocalLogin},
+    model::Cause,
+    proxy,
     service_manager::activation::Inherited,
-    session::{self, EarlyDial, Environment},
+    session::{self, Environment, Session},
     state::{ClientEntry, ClientFiles, Passwords, SavedSession, SessionStore},
 };
 
@@ -31,7 +37,7 @@ use crate::{
 pub struct Setup {
     /// The config at start.
     pub config: Config,
-    /// What sessions are built with, limits apart.
+    /// What sessions are built with.
     pub environment: Environment,
     /// What the config sets for running sessions, theirs to read in `environment`.
     pub live: LiveSettings,
@@ -49,32 +55,52 @@ pub struct Setup {
     pub inherited: Inherited,
 }
 
-/// Opens what is remembered and declared, and starts the loop. Answers once the listeners
-/// are bound.
+/// The longest sleep between looks at the clock: the runtime's timers don't count suspend.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Events that are taken in before the outcome is shown.
+const MOST_AT_ONCE: usize = 64;
+
+/// Opens what is remembered and declared, and starts the loop. Answers once each session has
+/// its listeners, or can't have them now.
 pub async fn spawn(setup: Setup) -> Handle {
     let (commands, inbox) = mpsc::channel(64);
     let (snapshot, watching) = watch::channel(Snapshot::default());
-    let (events, happened) = mpsc::channel(256);
+    let (events, mut happened) = mpsc::channel(256);
+    let uid = rustix::process::geteuid().as_raw();
+    let range = setup.config.port_range;
     let mut actor = Actor {
-        config: setup.config,
+        uid,
+        set: Set::new(range, order(range, uid)),
         environment: setup.environment,
         live: setup.live,
         store: setup.store,
-        passwords: Arc::new(setup.passwords),
+        passwords: setup.passwords,
         client_files: setup.client_files,
         runtime_dir: setup.runtime_dir,
-        inherited: setup.inherited,
-        entries: BTreeMap::new(),
-        remembered: BTreeMap::new(),
+        inherited: Arc::new(Mutex::new(setup.inherited)),
+        parts: BTreeMap::new(),
+        next_ticket: 0,
+        opens: BTreeMap::new(),
+        closes: BTreeMap::new(),
         snapshot,
         events,
         tasks: TaskTracker::new(),
         last_saved: Vec::new(),
+        last_client_entries: Vec::new(),
+        client_files_written: already(),
     };
-    actor.restore(setup.saved).await;
-    let sessions = proxy::sockets(&actor.runtime_dir);
-    actor.inherited.give_back_rest(&sessions);
-    actor.publish();
+    let declared = setup.config.declared();
+    let actions = actor.set.restore(setup.saved, declared, Timestamp::now());
+    actor.perform(actions);
+    while actor.set.is_binding()
+        && let Some(event) = happened.recv().await
+    {
+        actor.learn(event);
+        actor.settle();
+    }
+    actor.give_back_inherited();
+    actor.settle();
     tokio::spawn(actor.run(inbox, happened));
     Handle {
         commands,
@@ -82,52 +108,33 @@ pub async fn spawn(setup: Setup) -> Handle {
     }
 }
 
-/// What comes back from work that the loop started.
-pub(super) enum Event {
-    /// An `open` knows what its target is.
-    LookedUp(Box<LookedUp>),
-    /// A session has something new to show.
-    Changed,
-    /// A session's driver has ended.
-    Ended(SessionName),
-    /// A user of a transient session has gone.
-    Released(SessionName),
-}
-
-/// An `open` whose look-up has ended.
-pub(super) struct LookedUp {
-    pub(super) request: OpenRequest,
-    pub(super) reply: Reply<Opened>,
-    pub(super) outcome: Result<OpenPlan, Cause>,
-}
-
-/// What an `open` needs before the session can be made.
-pub(super) struct OpenPlan {
-    pub(super) name: SessionName,
-    pub(super) resolved: Resolved,
-    pub(super) login: LocalLogin,
-    /// For the session's first calls, if there is one.
-    pub(super) grant: Option<Grant>,
-    /// For its first attempt.
-    pub(super) early_dial: Option<EarlyDial>,
-}
-
 pub(super) struct Actor {
-    pub(super) config: Config,
+    pub(super) uid: u32,
+    pub(super) set: Set,
     pub(super) environment: Environment,
     pub(super) live: LiveSettings,
     pub(super) store: SessionStore,
-    pub(super) passwords: Arc<Passwords>,
+    pub(super) passwords: Passwords,
     pub(super) client_files: ClientFiles,
     pub(super) runtime_dir: PathBuf,
-    pub(super) inherited: Inherited,
-    pub(super) entries: BTreeMap<SessionName, Entry>,
-    /// Closed sessions, whose port and password are kept for their next opening.
-    pub(super) remembered: BTreeMap<SessionName, SavedSession>,
+    pub(super) inherited: Arc<Mutex<Inherited>>,
+    pub(super) parts: BTreeMap<SessionId, Parts>,
+    pub(super) next_ticket: u64,
+    pub(super) opens: BTreeMap<Ticket, PendingOpen>,
+    pub(super) closes: BTreeMap<Ticket, PendingClose>,
     pub(super) snapshot: watch::Sender<Snapshot>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tasks: TaskTracker,
     pub(super) last_saved: Vec<SavedSession>,
+    pub(super) last_client_entries: Vec<ClientEntry>,
+    /// Cancelled once libpq's files have those, or the disk has refused them.
+    pub(super) client_files_written: CancellationToken,
+}
+
+fn already() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
 }
 
 // === impl Actor ===
@@ -138,27 +145,42 @@ impl Actor {
         mut commands: mpsc::Receiver<Command>,
         mut happened: mpsc::Receiver<Event>,
     ) {
+        let mut due = Instant::now() + LONGEST_SLEEP;
         loop {
-            let pause = self.pause();
+            // What happens meanwhile brings the next look at the clock forward, never back.
+            due = due.min(Instant::now() + self.pause());
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Stop { deadline, reply }) => {
+                        // Who still asks is told at once.
+                        commands.close();
+                        while commands.try_recv().is_ok() {}
                         self.stop(deadline, &mut happened).await;
                         // Who asked waits for it, or has gone.
                         let _ = reply.send(());
                         return;
                     }
-                    Some(command) => self.take(command).await,
+                    Some(command) => self.take(command),
                     None => return,
                 },
-                Some(event) = happened.recv() => self.learn(event).await,
-                () = sleep(pause) => self.look_at_the_clock(),
+                Some(event) = happened.recv() => {
+                    self.learn(event);
+                    // What has happened at once is shown at once.
+                    for _ in 0..MOST_AT_ONCE {
+                        let Ok(event) = happened.try_recv() else { break };
+                        self.learn(event);
+                    }
+                }
+                () = sleep_until(due) => {
+                    self.look_at_the_clock();
+                    due = Instant::now() + LONGEST_SLEEP;
+                }
             }
-            self.publish();
+            self.settle();
         }
     }
 
-    async fn take(&mut self, command: Command) {
+    fn take(&mut self, command: Command) {
         match command {
             Command::Open { request, reply } => self.open(request, reply),
             Command::Close {
@@ -171,49 +193,135 @@ impl Actor {
                 let found = find::find(&self.views(), &target).cloned();
                 let _ = reply.send(found);
             }
-            Command::Refresh { name, reply } => {
-                if let Some(entry) = self.entries.get(&name) {
-                    entry.tell(session::Command::Refresh(reply));
-                }
+            Command::Refresh { id, reply } => {
+                self.tell(id, session::Command::Refresh(reply));
             }
             Command::Reload { config, reply } => {
-                let reloaded = self.reload(*config).await;
+                let reloaded = self.reload(&config);
                 let _ = reply.send(Ok(reloaded));
             }
             Command::Ping { reply } => {
                 let _ = reply.send(Ok(()));
             }
+            Command::Flush { reply } => self.answer_later(reply, ()),
             Command::Stop { .. } => {}
         }
     }
 
-    async fn learn(&mut self, event: Event) {
-        match event {
+    fn learn(&mut self, event: Event) {
+        let now = Timestamp::now();
+        let actions = match event {
             Event::LookedUp(looked_up) => self.go_on_opening(*looked_up),
-            Event::Changed => {}
-            Event::Ended(name) => {
-                let on_closed = self.forget(&name);
-                if let Some(declared) = on_closed.declared {
-                    self.declare(name, &declared).await;
-                }
-                for (request, reply) in on_closed.opens {
-                    self.open(request, reply);
-                }
+            Event::Bound(id, bound) => self.bound(id, *bound),
+            Event::Changed(id) => {
+                self.learn_status(id);
+                Vec::new()
             }
-            Event::Released(name) => self.release(&name),
+            Event::Ended(id) => self.set.ended(id, now),
+            Event::Left(id, user) => self.set.left(id, user, now),
+            Event::Rotated(outcomes, reply) => {
+                let rotated = self.rotated(outcomes);
+                self.publish();
+                self.answer_later(reply, rotated);
+                Vec::new()
+            }
+            Event::NotSaved => Vec::new(),
+        };
+        self.perform(actions);
+    }
+
+    /// Keeps what a session found out about its target, to be saved.
+    fn learn_status(&mut self, id: SessionId) {
+        let Some(session) = self.session(id) else {
+            return;
+        };
+        let status = session.status.borrow().clone();
+        self.set
+            .learn(id, status.resolved.as_ref(), status.database.as_deref());
+    }
+
+    fn close(
+        &mut self,
+        selection: &Selection,
+        grace: Duration,
+        reply: Reply<Vec<SessionSnapshot>>,
+    ) {
+        let views = match self.select(selection) {
+            Ok(views) => views,
+            Err(cause) => {
+                let _ = reply.send(Err(cause));
+                return;
+            }
+        };
+        let ids: Vec<_> = views.iter().map(|view| view.id).collect();
+        if ids.is_empty() {
+            let _ = reply.send(Ok(views));
+            return;
+        }
+        let ticket = self.ticket();
+        let left = ids.len();
+        self.closes
+            .insert(ticket, PendingClose { left, views, reply });
+        let now = Timestamp::now();
+        for id in ids {
+            let actions = self.set.close(id, closing(grace), Some(ticket), now);
+            self.perform(actions);
         }
     }
 
-    pub(super) fn select(&self, selection: &Selection) -> Result<Vec<SessionName>, Cause> {
+    fn reload(&mut self, config: &Config) -> Reloaded {
+        self.live.set(config);
+        let range = config.port_range;
+        self.set.set_ports(range, order(range, self.uid));
+        let (difference, actions) = self.set.redeclare(config.declared(), Timestamp::now());
+        self.perform(actions);
+        let names = |names: Vec<_>| names.iter().map(ToString::to_string).collect();
+        Reloaded {
+            opened: names(difference.opened),
+            closed: names(difference.closed),
+            changed: names(difference.changed),
+            later: Vec::new(),
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Timestamp::now();
+        let mut actions = self.set.expire(now);
+        actions.extend(self.set.retry(now));
+        self.perform(actions);
+    }
+
+    /// The longest that the clock need not be looked at.
+    fn pause(&self) -> Duration {
+        let until = |at: Timestamp| {
+            Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+        };
+        let next_end = self.set.next_expiry().map(until);
+        let retry = self.set.has_unbound() || self.store.problem().is_some();
+        let retry = retry.then_some(RETRY_PAUSE);
+        [next_end, retry]
+            .into_iter()
+            .flatten()
+            .fold(LONGEST_SLEEP, Duration::min)
+    }
+
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    pub(super) fn select(&self, selection: &Selection) -> Result<Vec<SessionSnapshot>, Cause> {
+        let views = self.views();
         match selection {
-            Selection::All => Ok(self.entries.keys().cloned().collect()),
+            Selection::All => Ok(views),
+            Selection::Session(id) => Ok(views.into_iter().filter(|view| view.id == *id).collect()),
             Selection::Targets(targets) => {
-                let views = self.views();
-                let mut names = BTreeSet::new();
+                let mut ids = BTreeSet::new();
                 for target in targets {
-                    names.insert(find::find(&views, target)?.name.clone());
+                    ids.insert(find::find(&views, target)?.id);
                 }
-                Ok(names.into_iter().collect())
+                let chosen = views.into_iter().filter(|view| ids.contains(&view.id));
+                Ok(chosen.collect())
             }
         }
     }
@@ -222,67 +330,61 @@ impl Actor {
         &self.environment.journal
     }
 
-    pub(super) fn views(&self) -> Vec<SessionSnapshot> {
-        self.entries
-            .values()
-            .map(|entry| entry.view(&self.runtime_dir, &self.environment.broker))
-            .collect()
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.parts.get(&id)?.session.as_ref()
     }
 
-    pub(super) fn publish(&mut self) {
+    /// Tells a session's driver something, where it has one. A full queue means that it has
+    /// plenty to do already.
+    pub(super) fn tell(&self, id: SessionId, command: session::Command) {
+        if let Some(session) = self.session(id) {
+            let _ = session.commands.try_send(command);
+        }
+    }
+
+    fn give_back_inherited(&self) {
+        let sessions = proxy::sockets(&self.runtime_dir);
+        let mut inherited = proxy::locked(&self.inherited);
+        inherited.give_back_rest(&sessions);
+    }
+
+    /// Ends every driver; what is saved says what was wanted. Who waits for an answer is told
+    /// that the daemon stops.
+    async fn stop(&mut self, deadline: Instant, happened: &mut mpsc::Receiver<Event>) {
         self.save();
-        let sessions = self.views();
-        let mut problems: Vec<_> = self.store.problem().into_iter().collect();
-        problems.extend(self.environment.broker.contested());
         self.snapshot.send_modify(|snapshot| {
             snapshot.revision += 1;
-            snapshot.sessions = sessions;
-            snapshot.problems = problems;
+            snapshot.is_stopping = true;
         });
-    }
-
-    /// Saves the set, and writes it for libpq, where it differs from what was saved last.
-    pub(super) fn save(&mut self) {
-        self.save_then(Vec::new());
-    }
-
-    /// The same, and tells who waits for it to be on disk, or for the disk to refuse it.
-    pub(super) fn save_then(&mut self, waiting: Vec<CancellationToken>) {
-        let tell = |waiting: Vec<CancellationToken>| {
-            for token in waiting {
-                token.cancel();
-            }
-        };
-        let open = self.entries.values().filter_map(Entry::saved);
-        let set: Vec<_> = open.chain(self.remembered.values().cloned()).collect();
-        if set == self.last_saved {
-            return tell(waiting);
+        self.opens.clear();
+        self.closes.clear();
+        let ending = TaskTracker::new();
+        for parts in std::mem::take(&mut self.parts).into_values() {
+            let Some(session) = parts.session else {
+                continue;
+            };
+            let request = session::CloseRequest {
+                cause: Cause::DaemonStopping,
+                deadline,
+            };
+            ending.spawn(async move {
+                let close = session::Command::Close(request);
+                let _ = session.commands.send(close).await;
+                session.ended().await;
+            });
         }
-        self.last_saved.clone_from(&set);
-        // Both writers go on by themselves and keep their last problem.
-        let (saved, events) = (self.store.save(set), self.events.clone());
-        self.tasks.spawn(async move {
-            let saved = saved.await;
-            tell(waiting);
-            if saved.is_err() {
-                // At the end nobody listens any more.
-                let _ = events.send(Event::Changed).await;
-            }
-        });
-        drop(
-            self.client_files
-                .write(self.views().iter().map(client_entry).collect()),
-        );
-    }
-}
-
-fn client_entry(view: &SessionSnapshot) -> ClientEntry {
-    ClientEntry {
-        name: view.name.clone(),
-        host: "127.0.0.1".into(),
-        port: view.port,
-        database: view.status.database.clone(),
-        user: view.user().map(str::to_owned),
-        password: view.password.clone(),
+        ending.close();
+        // The drivers' last words must not fill the queue that nobody reads any more.
+        let drained = async { while happened.recv().await.is_some() {} };
+        tokio::select! {
+            () = ending.wait() => {}
+            () = drained => {}
+        }
+        if let Err(cause) = self.store.save(self.last_saved.clone()).await {
+            tracing::error!(%cause, "the open sessions could not be saved");
+        }
+        if let Err(cause) = self.client_files.write(Vec::new()).await {
+            tracing::warn!(%cause, "the files for libpq could not be written");
+        }
     }
 }

@@ -8,12 +8,19 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Command, OpenRequest, Opened, Reloaded, Selection, SessionSnapshot, Snapshot};
+use super::{
+    Command, OpenRequest, Opened, Reloaded, Rotated, Selection, SessionId, SessionSnapshot,
+    Snapshot,
+};
 use crate::{
     config::Config,
-    model::{Cause, SessionName, Target},
+    model::{Cause, Target},
     session::machine::Phase,
 };
+
+/// An `open` whose session is closed so soon after it counts as having come after that: of
+/// commands that cross, nobody can tell the order, and who opens a session wants it open.
+const CROSSING: Duration = Duration::from_secs(5);
 
 /// Speaks to the supervisor; cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,9 +59,24 @@ impl Handle {
         request: OpenRequest,
         wait: Option<Duration>,
     ) -> Result<Opened, Cause> {
-        let opened = self.ask(|reply| Command::Open { request, reply }).await?;
-        let Some(wait) = wait else { return Ok(opened) };
-        self.settle(opened, wait).await
+        let end = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let began = Instant::now();
+            let opened = self.begin(request.clone()).await;
+            let settled = match (opened, end) {
+                (Ok(opened), Some(end)) => {
+                    let left = end.saturating_duration_since(began);
+                    self.settle(opened, left).await
+                }
+                (opened, _) => opened,
+            };
+            match settled {
+                // Of two commands that crossed, this one counts as the later.
+                Err(Cause::SessionClosing)
+                    if began.elapsed() < CROSSING && end.is_none_or(|end| began < end) => {}
+                settled => return settled,
+            }
+        }
     }
 
     /// As [`Handle::open`], for a session that lives as long as the answer.
@@ -66,8 +88,7 @@ impl Handle {
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();
         request.lifetime = super::Lifetime::Transient(token);
-        let opened = self.ask(|reply| Command::Open { request, reply }).await?;
-        let opened = self.settle(opened, wait).await?;
+        let opened = self.open(request, Some(wait)).await?;
         if opened.view.status.phase != Phase::Up {
             let because = opened.view.status.last_error.map(Box::new);
             return Err(Cause::HoldTimeout {
@@ -95,18 +116,9 @@ impl Handle {
         .await
     }
 
-    /// Renews the credentials of sessions; answers when the new ones are in use.
-    pub async fn rotate(&self, selection: Selection) -> Result<Vec<SessionSnapshot>, Cause> {
-        let names = self
-            .ask(|reply| Command::Rotate { selection, reply })
-            .await?;
-        let snapshot = self.snapshot.borrow();
-        Ok(snapshot
-            .sessions
-            .iter()
-            .filter(|view| names.contains(&view.name))
-            .cloned()
-            .collect())
+    /// Renews the credentials of sessions; answers within a limit what came of each.
+    pub async fn rotate(&self, selection: Selection) -> Result<Vec<Rotated>, Cause> {
+        self.ask(|reply| Command::Rotate { selection, reply }).await
     }
 
     /// The session that a target means.
@@ -147,17 +159,18 @@ impl Handle {
         self.ask(|reply| Command::Ping { reply }).await
     }
 
+    async fn begin(&self, request: OpenRequest) -> Result<Opened, Cause> {
+        self.ask(|reply| Command::Open { request, reply }).await
+    }
+
     async fn settle(&self, opened: Opened, wait: Duration) -> Result<Opened, Cause> {
         let Opened { view, created } = opened;
-        let name = view.name.clone();
+        let id = view.id;
         if !created {
             // Somebody asks for it again: that is worth an attempt now, and a look where it
             // leads.
             let (reply, looked) = oneshot::channel();
-            let refresh = Command::Refresh {
-                name: name.clone(),
-                reply,
-            };
+            let refresh = Command::Refresh { id, reply };
             let _ = self.commands.send(refresh).await;
             // The sender is dropped as an answer.
             let _ = timeout(wait.min(LOOK_UP_LIMIT), looked).await;
@@ -170,10 +183,9 @@ impl Handle {
         } else {
             view.status.concluded + 1
         };
-        let view = match timeout(wait, self.settled(&name, concluded)).await {
-            Ok(Some(settled)) => settled,
-            Ok(None) => return Err(Cause::SessionClosing),
-            Err(_) => self.view(&name).unwrap_or(view),
+        let view = match timeout(wait, self.settled(id, concluded)).await {
+            Ok(settled) => settled?,
+            Err(_) => self.view(id).unwrap_or(view),
         };
         let failure = view
             .status
@@ -183,38 +195,55 @@ impl Handle {
         match failure {
             Some(cause) if cause.is_for_good() => {
                 if created {
-                    let selection = Selection::Targets(vec![Target::Word(name.to_string())]);
-                    let _ = self.close(selection, Duration::ZERO).await;
+                    let _ = self.close(Selection::Session(id), Duration::ZERO).await;
                 }
                 Err(cause)
             }
-            _ => Ok(Opened { view, created }),
+            _ => {
+                self.ask(|reply| Command::Flush { reply }).await?;
+                Ok(Opened { view, created })
+            }
         }
     }
 
-    /// The session once it is up, or failed after so many attempts; `None` where it ended.
-    async fn settled(&self, name: &SessionName, concluded: u64) -> Option<SessionSnapshot> {
+    /// The session once it is up, or failed after so many attempts.
+    ///
+    /// # Errors
+    /// `SessionClosing` where it ended, `DaemonStopping` where all do.
+    async fn settled(&self, id: SessionId, concluded: u64) -> Result<SessionSnapshot, Cause> {
         let mut snapshot = self.snapshot.clone();
         loop {
             {
                 let now = snapshot.borrow_and_update();
-                let view = now.sessions.iter().find(|view| view.name == *name)?;
+                if now.is_stopping {
+                    return Err(Cause::DaemonStopping);
+                }
+                let view = now.sessions.iter().find(|view| view.id == id);
+                let view = view.ok_or(Cause::SessionClosing)?;
+                if view.status.phase == Phase::Closing {
+                    return Err(Cause::SessionClosing);
+                }
                 let is_up = view.status.phase == Phase::Up;
                 if is_up || (view.is_settled() && view.status.concluded >= concluded) {
-                    return Some(view.clone());
+                    return Ok(view.clone());
                 }
             }
-            snapshot.changed().await.ok()?;
+            let changed = snapshot.changed().await;
+            changed.map_err(|_| Cause::DaemonStopping)?;
         }
     }
 
-    fn view(&self, name: &SessionName) -> Option<SessionSnapshot> {
-        self.snapshot
-            .borrow()
-            .sessions
-            .iter()
-            .find(|view| view.name == *name)
-            .cloned()
+    /// Completes when the daemon ends.
+    pub async fn stopping(&self) {
+        let mut snapshot = self.snapshot.clone();
+        // An error means that it has ended.
+        let _ = snapshot.wait_for(|snapshot| snapshot.is_stopping).await;
+    }
+
+    fn view(&self, id: SessionId) -> Option<SessionSnapshot> {
+        let snapshot = self.snapshot.borrow();
+        let view = snapshot.sessions.iter().find(|view| view.id == id);
+        view.cloned()
     }
 
     fn ask<T>(

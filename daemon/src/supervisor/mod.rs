@@ -1,15 +1,24 @@
-//! Owns the set of sessions: names, ports, what is declared, what is remembered. One loop
-//! takes commands and events, never waits for network or disk, and publishes the whole
-//! snapshot with a revision after each change.
+//! Owns the set of sessions: names, ports, what is declared, what is remembered.
+//!
+//! What is decided is decided in [`set`], a value without IO. The actor around it takes
+//! commands and events, one at a time, and does what the set says: on tasks of their own
+//! where that waits for a disk, `/proc`, a password's derivation or the network. Every event
+//! says which session it is about; one about a session that has gone is dropped.
 
 mod actor;
-mod closing;
-mod declared;
-mod entry;
+mod binding;
+mod client_entries;
+mod event;
 mod find;
 mod handle;
 mod live;
 mod opening;
+mod parts;
+mod pending;
+mod perform;
+mod prepare;
+mod rotation;
+mod set;
 mod snapshot;
 
 use std::time::Duration;
@@ -20,11 +29,12 @@ use tokio_util::sync::CancellationToken;
 pub use actor::{Setup, spawn};
 pub use handle::{Handle, Use};
 pub use live::LiveSettings;
+pub use set::{Choices, SessionId};
 pub use snapshot::{Address, SessionSnapshot, Snapshot};
 
 use crate::{
     config::Config,
-    model::{Access, Cause, Expiry, Mode, Role, SessionName, Target},
+    model::{Cause, Expiry, SessionName, Target},
 };
 
 /// A session that somebody wants.
@@ -32,12 +42,8 @@ use crate::{
 pub struct OpenRequest {
     /// What to reach.
     pub target: Target,
-    /// Whose database user.
-    pub role: Role,
-    /// What it may do.
-    pub access: Access,
-    /// Who logs in.
-    pub mode: Mode,
+    /// What it is to be, as far as that was said.
+    pub choices: Choices,
     /// A port that must be this one.
     pub port: Option<u16>,
     /// A name that must be this one.
@@ -73,6 +79,17 @@ pub enum Selection {
     All,
     /// Those that these name.
     Targets(Vec<Target>),
+    /// This one, if it is still there.
+    Session(SessionId),
+}
+
+/// What came of the renewal of one session's credentials.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The session after it.
+    pub view: SessionSnapshot,
+    /// Why it has none.
+    pub outcome: Result<(), Cause>,
 }
 
 /// What a reload of the config changed.
@@ -84,6 +101,8 @@ pub struct Reloaded {
     pub closed: Vec<String>,
     /// Declared differently.
     pub changed: Vec<String>,
+    /// A sentence for each change that does not reach everything that runs.
+    pub later: Vec<String>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Cause>>;
@@ -102,17 +121,21 @@ pub(crate) enum Command {
     },
     Rotate {
         selection: Selection,
-        reply: Reply<Vec<SessionName>>,
+        reply: Reply<Vec<Rotated>>,
     },
     Find {
         target: Target,
         reply: Reply<SessionSnapshot>,
     },
     Refresh {
-        name: SessionName,
+        id: SessionId,
         reply: oneshot::Sender<()>,
     },
     Ping {
+        reply: Reply<()>,
+    },
+    /// Answered once libpq's files say what was published.
+    Flush {
         reply: Reply<()>,
     },
     Reload {

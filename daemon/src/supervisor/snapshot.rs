@@ -1,15 +1,23 @@
 //! What others see of the sessions: plain values, published whole.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
+use super::{
+    parts::Parts,
+    set::{Actual, Entry, SessionId, Wanted},
+};
 use crate::{
+    credential::Broker,
     model::{Access, Cause, Mode, Role, SessionName, Target},
-    proxy::Counters,
-    session::Status,
+    proxy::{Counters, sockets},
     session::machine::Phase,
+    session::{Status, database_key},
 };
 
 pub use crate::proxy::Address;
@@ -17,17 +25,21 @@ pub use crate::proxy::Address;
 /// All sessions at one time.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Grows with each change.
+    /// Grows with each change, and with nothing else.
     pub revision: u64,
     /// Ordered by name.
     pub sessions: Vec<SessionSnapshot>,
     /// What the daemon's user should know beside the sessions' own errors.
     pub problems: Vec<Cause>,
+    /// The daemon ends: nothing that is waited for comes any more.
+    pub is_stopping: bool,
 }
 
-/// One session at one time. Counters are live.
+/// One session at one time. Counters are live, and no part of what makes two equal.
 #[derive(Debug, Clone)]
 pub struct SessionSnapshot {
+    /// Tells it from others of its name, earlier and later.
+    pub id: SessionId,
     /// Its name.
     pub name: SessionName,
     /// What was typed.
@@ -58,6 +70,71 @@ pub struct SessionSnapshot {
     pub password: Option<SecretString>,
 }
 
+/// Where a snapshot gets what the set doesn't have.
+pub(super) struct Sources<'a> {
+    pub(super) runtime_dir: &'a Path,
+    /// Has the password of passthrough sessions.
+    pub(super) broker: &'a Broker,
+}
+
+/// A session as it is now.
+pub(super) fn view(entry: &Entry, parts: Option<&Parts>, sources: &Sources<'_>) -> SessionSnapshot {
+    let spec = &entry.spec;
+    let session = parts.and_then(|parts| parts.session.as_ref());
+    let mut status = match session {
+        Some(session) => session.status.borrow().clone(),
+        None => status_without_driver(entry),
+    };
+    if let Wanted::Closed { at } = entry.wanted
+        && status.phase != Phase::Closing
+    {
+        (status.phase, status.since) = (Phase::Closing, at);
+    }
+    let password = match (spec.mode, &status.resolved) {
+        (Mode::Managed, _) => parts
+            .and_then(|parts| parts.login.as_ref())
+            .map(|login| login.password.clone()),
+        (Mode::Passthrough, Some(resolved)) => sources
+            .broker
+            .current_database(&database_key(spec, resolved))
+            .map(|lease| lease.credential.password.clone()),
+        (Mode::Passthrough, None) => None,
+    };
+    SessionSnapshot {
+        id: entry.id,
+        name: spec.name.clone(),
+        target: spec.target.clone(),
+        role: spec.role,
+        access: spec.access,
+        mode: spec.mode,
+        address: session.map(|session| session.address.clone()),
+        port: entry.port.or(entry.own_port).unwrap_or_default(),
+        socket_dir: sockets(sources.runtime_dir).join(spec.name.as_str()),
+        status,
+        expires_at: spec.expiry.map(|expiry| expiry.at),
+        declared: entry.declared,
+        transient: !entry.is_kept(),
+        counters: session
+            .map(|session| Arc::clone(&session.counters))
+            .unwrap_or_default(),
+        password,
+    }
+}
+
+/// Of a session that has no listeners yet, or can't have them.
+fn status_without_driver(entry: &Entry) -> Status {
+    let mut status = Status::opening(&entry.spec);
+    match &entry.actual {
+        Actual::Binding(None) | Actual::Running => status.since = entry.began,
+        Actual::Binding(Some((cause, since))) | Actual::Unbound(cause, since) => {
+            status.phase = Phase::Failed;
+            status.since = *since;
+            status.last_error = Some(cause.clone());
+        }
+    }
+    status
+}
+
 // === impl SessionSnapshot ===
 
 impl SessionSnapshot {
@@ -85,5 +162,20 @@ impl SessionSnapshot {
                 .as_ref()
                 .is_some_and(Cause::is_for_good),
         }
+    }
+}
+
+impl PartialEq for SessionSnapshot {
+    fn eq(&self, other: &Self) -> bool {
+        fn all(view: &SessionSnapshot) -> impl PartialEq + '_ {
+            (
+                (view.id, &view.name, &view.target),
+                (view.role, view.access, view.mode),
+                (&view.address, view.port, &view.socket_dir),
+                (&view.status, view.expires_at, view.declared, view.transient),
+                view.password.as_ref().map(|secret| secret.expose_secret()),
+            )
+        }
+        all(self) == all(other)
     }
 }

@@ -10,6 +10,7 @@ mod life;
 mod moved;
 mod rotation;
 mod run;
+mod set;
 mod shared;
 mod ways;
 mod wrong;

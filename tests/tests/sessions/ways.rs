@@ -31,6 +31,7 @@ fn a_session_gives_the_contracts_object() {
         "bytes",
         "credential",
         "expires_at",
+        "next_attempt_at",
         "last_error",
         "password",
         "url",

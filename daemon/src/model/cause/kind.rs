@@ -17,6 +17,10 @@ impl Cause {
                 Kind::new("several-sessions", C::NotFound, R::Never, "28000")
             }
             Self::NameTaken { .. } => Kind::new("name-taken", C::Operation, R::Never, "28000"),
+            Self::SessionDiffers { .. } => {
+                Kind::new("session-differs", C::NotFound, R::Never, "28000")
+            }
+            Self::PortDiffers { .. } => Kind::new("port-differs", C::Operation, R::Never, "28000"),
             Self::PortInUse { .. } => Kind::new("port-in-use", C::Operation, R::Never, "28000"),
             Self::PortRangeUsedUp { .. } => {
                 Kind::new("port-range-used-up", C::Operation, R::Never, "28000")
@@ -122,6 +126,9 @@ impl Cause {
             }
             Self::TooManyConnections { .. } => {
                 Kind::new("too-many-connections", C::Operation, R::Never, "53300")
+            }
+            Self::RotationUnfinished { .. } => {
+                Kind::new("rotation-unfinished", C::Operation, R::Backoff, "57P03")
             }
             Self::SessionClosing => Kind::new("session-closing", C::Operation, R::Never, "57P01"),
             Self::SessionExpired => Kind::new("session-expired", C::Operation, R::Never, "57P01"),

@@ -53,6 +53,15 @@ pub enum Cause {
         name: SessionName,
         by: String,
     },
+    /// Something of that name is open, and isn't what was asked for.
+    SessionDiffers {
+        name: SessionName,
+        is: String,
+    },
+    PortDiffers {
+        name: SessionName,
+        port: u16,
+    },
     PortInUse {
         port: u16,
         holder: Option<String>,
@@ -217,6 +226,10 @@ pub enum Cause {
     TooManyConnections {
         limit: u32,
     },
+    /// New credentials were asked for and have not come.
+    RotationUnfinished {
+        waited: Duration,
+    },
     SessionClosing,
     SessionExpired,
     DaemonStopping,
@@ -262,6 +275,8 @@ impl Cause {
             Self::NoSuchSession { name, open } => request::no_such_session(name, open),
             Self::SeveralSessions { target, names } => request::several_sessions(target, names),
             Self::NameTaken { name, by } => request::name_taken(name, by),
+            Self::SessionDiffers { name, is } => request::session_differs(name, is),
+            Self::PortDiffers { name, port } => request::port_differs(name, *port),
             Self::PortInUse { port, holder } => request::port_in_use(*port, holder.as_deref()),
             Self::PortRangeUsedUp { range } => request::port_range_used_up(range),
             Self::NotLoggedIn => account::not_logged_in(),
@@ -329,6 +344,7 @@ impl Cause {
                 session::hold_timeout(*waited, because.as_deref().map(Self::words))
             }
             Self::TooManyConnections { limit } => session::too_many_connections(*limit),
+            Self::RotationUnfinished { waited } => session::rotation_unfinished(*waited),
             Self::SessionClosing => session::session_closing(),
             Self::SessionExpired => session::session_expired(),
             Self::DaemonStopping => session::daemon_stopping(),

@@ -42,13 +42,27 @@ pub(super) fn name_taken(name: &SessionName, by: &str) -> Words {
     )
 }
 
+pub(super) fn session_differs(name: &SessionName, is: &str) -> Words {
+    Words::new(
+        format!("the session {name} is for {is}"),
+        format!("open another beside it with --name, or `borealisctl close {name}` first"),
+    )
+}
+
+pub(super) fn port_differs(name: &SessionName, port: u16) -> Words {
+    Words::new(
+        format!("the session {name} is open already, at port {port}"),
+        format!("`borealisctl close {name}` first, then open it with --port"),
+    )
+}
+
 pub(super) fn port_in_use(port: u16, holder: Option<&str>) -> Words {
     Words::new(
         match holder {
             Some(holder) => format!("port {port} is in use by {holder}"),
             None => format!("port {port} is in use"),
         },
-        "choose another with --port, or leave it out to get a free one",
+        "end what listens there, or choose another port with --port",
     )
 }
 
