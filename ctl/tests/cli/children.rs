@@ -128,7 +128,7 @@ async fn run_asks_for_the_apps_user_and_psql_for_the_personal_one() {
         [
             (v1::Role::App, v1::Access::ReadOnly, 0),
             (v1::Role::Personal, v1::Access::ReadWrite, 5433),
-            (v1::Role::Personal, v1::Access::ReadWrite, 0),
+            (v1::Role::Unspecified, v1::Access::ReadWrite, 0),
         ]
     );
 }

@@ -14,7 +14,7 @@ fn contract() -> serde_json::Value {
         "socket_dir": "/run/user/1000/borealis/pg/sushi", "database": "d4f0", "user": "sushi",
         "connections": {"active": 2, "total": 40}, "bytes": {"sent": 1, "received": 2},
         "credential": {"generation": 3, "issued_at": "2026-11-22T14:15:00Z", "rotates_at": "2026-11-22T22:15:00Z"},
-        "expires_at": null, "last_error": null
+        "expires_at": null, "next_attempt_at": null, "last_error": null
     })
 }
 
@@ -168,9 +168,7 @@ async fn open_asks_for_what_the_flags_say() {
                 name: "sushi".into(),
                 ..v1::Target::default()
             }),
-            access: v1::Access::ReadOnly.into(),
-            role: v1::Role::Personal.into(),
-            mode: v1::Mode::Managed.into(),
+            // What wasn't said is the daemon's to fill in: an open session is taken as it is.
             wait: seconds(60),
             ..v1::OpenSessionRequest::default()
         }
@@ -300,10 +298,10 @@ async fn csv_and_yaml() {
         0,
         "name,app,addon,attachment,role,access,mode,state,since,host,port,socket_dir,database,user,\
          connections_active,connections_total,bytes_sent,bytes_received,credential_generation,\
-         credential_issued_at,credential_rotates_at,expires_at,last_error\n\
+         credential_issued_at,credential_rotates_at,expires_at,next_attempt_at,last_error\n\
          sushi,sushi,borealis-pg-hex-12345,DATABASE,personal,read-only,managed,up,2026-11-22T14:15:00Z,\
          127.0.0.1,15432,/run/user/1000/borealis/pg/sushi,d4f0,sushi,2,40,1,2,3,\
-         2026-11-22T14:15:00Z,2026-11-22T22:15:00Z,,\n",
+         2026-11-22T14:15:00Z,2026-11-22T22:15:00Z,,,\n",
         "",
     );
     let yaml = daemon.run(&["list", "-f", "yaml"]).await.stdout;
@@ -483,7 +481,7 @@ async fn the_daemon_itself() {
         .assert(0, "opened sushi\n", "");
     assert_eq!(
         daemon.run(&["reload", "-f", "json"]).await.json(),
-        json!({"opened": ["sushi"], "closed": [], "changed": []})
+        json!({"opened": ["sushi"], "closed": [], "changed": [], "later": []})
     );
 }
 
