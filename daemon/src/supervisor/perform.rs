@@ -51,7 +51,7 @@ impl Actor {
         let Some(entry) = self.set.get(id) else {
             return;
         };
-        let parts = self.parts.entry(id).or_insert_with(Parts::default);
+        let parts = self.parts.entry(id).or_default();
         let work = binding::Work {
             name: entry.spec.name.clone(),
             wish,

@@ -279,7 +279,7 @@ fn a_session_that_is_declared_otherwise_is_closed_and_opened() {
     let now = BTreeMap::from([(sushi.clone(), declared("sushi", Access::ReadOnly, None))]);
     let (difference, actions) = world.set.redeclare(now.clone(), world.now);
     world.perform(actions);
-    assert_eq!(difference.opened, [sushi.clone()]);
+    assert_eq!(difference.opened, std::slice::from_ref(&sushi));
     assert!(world.set.by_name(&sushi).unwrap().is_closing());
     world.end_all();
     world.bind_all();
@@ -308,7 +308,7 @@ fn another_port_in_the_declaration_closes_and_opens() {
     world.bind_all();
     let (difference, actions) = world.set.redeclare(at(Some(30_000)), world.now);
     world.perform(actions);
-    assert_eq!(difference.changed, [sushi.clone()]);
+    assert_eq!(difference.changed, std::slice::from_ref(&sushi));
     world.end_all();
     world.bind_all();
     assert_eq!(world.set.by_name(&sushi).unwrap().port, Some(30_000));
