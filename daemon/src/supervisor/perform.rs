@@ -12,7 +12,6 @@ use super::{
     binding::{self, Bound},
     client_entries::client_entries,
     event::Event,
-    parts::Parts,
     pending::{PendingClose, PendingOpen},
     set::{Action, CloseTerms, Ticket},
     snapshot::{self, Sources},
