@@ -1,6 +1,6 @@
 //! The control API of `borealisd`, and what both ends of it must agree on:
-//! the generated types, where the socket is, how to connect to it, whom to trust there, and
-//! who has a port.
+//! the generated types, where the socket is, how to connect to it, whom to trust there,
+//! who has a port, and which characters are never shown.
 
 pub mod connect;
 pub mod paths;
@@ -8,6 +8,7 @@ pub mod port_holder;
 pub mod presence;
 mod redacted;
 pub mod socket_path;
+pub mod text;
 pub mod trust;
 
 /// The gRPC package `borealis.control.v1`.

@@ -186,7 +186,7 @@ mod tests {
             let kind = [Kind::Number, Kind::Bool, Kind::Json, Kind::Text][usize::try_from(kind).unwrap()];
             let text = value(kind, Some(&bytes));
             prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "{}", text);
-            prop_assert!(!text.contains(super::super::text::is_unsafe), "{}", text);
+            prop_assert!(!text.contains(borealis_proto::text::is_unsafe), "{}", text);
         }
 
         #[test]

@@ -9,11 +9,12 @@ use std::{
 };
 
 use anstyle::Style;
+use borealis_proto::text::is_unsafe;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     Format, Output, Paint, Text, csv, json,
-    text::{block, is_unsafe, push_shown},
+    text::{block, push_shown},
     yaml,
 };
 use crate::failure::Failure;

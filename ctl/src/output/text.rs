@@ -9,6 +9,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use anstyle::Style;
+use borealis_proto::text::is_unsafe;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::Paint;
@@ -192,26 +193,6 @@ pub(crate) fn escape_in_quotes(document: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-/// Whether a terminal obeys a character, or shows it as nothing or as another one: controls
-/// (C0, DEL, C1), what turns the direction of writing, line separators, and characters that
-/// are made to be invisible (tags, annotations, the byte order mark, noncharacters).
-pub(super) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{061c}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{fffe}'
-                | '\u{ffff}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]

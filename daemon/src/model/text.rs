@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
+pub use borealis_proto::text::is_unsafe;
+
 /// The characters that are shown of a text, unless the format says otherwise (`{:.80}`). Enough
 /// for any sentence of an API; it bounds a log line and an answer.
 pub const LONGEST: usize = 1000;
@@ -25,15 +27,6 @@ pub struct Escaped<'a>(pub &'a str);
 /// A text as it may be shown on one line, cut at [`LONGEST`] characters.
 pub fn line(text: &str) -> String {
     Escaped(text).to_string()
-}
-
-/// Whether a character changes what is shown around it, or isn't shown: C0 and C1 controls,
-/// DEL, the line and paragraph separators, and the controls of bidirectional text.
-pub fn is_unsafe(c: char) -> bool {
-    matches!(c,
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
-        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Writes text on to another writer with each unsafe character as its escape.
