@@ -421,7 +421,7 @@ fn environment(
         network: network::watch(),
         upstream_tls,
         local_tls: Arc::new(move || {
-            let identity = tls.identity(Timestamp::now());
+            let identity = tls.identity(clock::timestamp());
             LocalTls::from_config(Arc::clone(&identity.server_config), &identity.certificate)
         }),
     }
@@ -455,7 +455,7 @@ fn about(settings: &Settings, state: &State) -> About {
         tracing::warn!(problem = %found.sentence, "found at the start");
     }
     About {
-        started_at: Timestamp::now(),
+        started_at: clock::timestamp(),
         socket: settings.socket.clone(),
         config_file: settings.config_file.clone(),
         state_dir: settings.paths.state_dir.clone(),
