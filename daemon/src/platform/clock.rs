@@ -58,6 +58,14 @@ pub fn timestamp() -> Timestamp {
     nearest_usable(SystemTime::now())
 }
 
+/// The same as HTTP's `Date` has it. For every answer that is served: one without a date gets
+/// it from hyper, which panics where the clock says a year beyond 9999.
+pub fn http_date() -> String {
+    timestamp()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string()
+}
+
 fn nearest_usable(now: SystemTime) -> Timestamp {
     usable(now).unwrap_or(if now < SystemTime::UNIX_EPOCH {
         Timestamp::UNIX_EPOCH
