@@ -421,7 +421,7 @@ fn environment(
         network: network::watch(),
         upstream_tls,
         local_tls: Arc::new(move || {
-            let identity = tls.identity(Timestamp::now());
+            let identity = tls.identity(clock::timestamp());
             LocalTls::from_config(Arc::clone(&identity.server_config), &identity.certificate)
         }),
     }
@@ -455,7 +455,7 @@ fn about(settings: &Settings, state: &State) -> About {
         tracing::warn!(problem = %found.sentence, "found at the start");
     }
     About {
-        started_at: Timestamp::now(),
+        started_at: clock::timestamp(),
         socket: settings.socket.clone(),
         config_file: settings.config_file.clone(),
         state_dir: settings.paths.state_dir.clone(),
@@ -467,7 +467,49 @@ fn about(settings: &Settings, state: &State) -> About {
 
 #[cfg(test)]
 mod tests {
+    use borealis_proto::paths::Paths;
+
     use super::*;
+    use crate::log::LogFormat;
+
+    /// A daemon in a directory of its own.
+    async fn daemon(dir: &Path) -> Running {
+        let at = |name: &str| dir.join(name);
+        let settings = Settings {
+            socket: at("run/control.sock"),
+            config_file: at("config.toml"),
+            log_format: LogFormat::default(),
+            verbosity: 0,
+            paths: Paths {
+                config_dir: at(""),
+                state_dir: at("state"),
+                runtime_dir: at("run"),
+            },
+        };
+        let parts = Parts::build(&settings, Inherited::default()).await;
+        parts.unwrap().spawn()
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_control_server_or_of_the_supervisor_is_the_daemons() {
+        let parts = ["the control API's server", "the supervisor of the sessions"];
+        for part in parts {
+            let dir = tempfile::tempdir().unwrap();
+            let mut daemon = daemon(dir.path()).await;
+            if part == parts[0] {
+                daemon.serving.abort();
+            } else {
+                daemon.sessions.stop(Instant::now()).await;
+            }
+            let signals = Signals::new([SIGHUP]).unwrap();
+            let ended = timeout(Duration::from_secs(10), daemon.until_the_end(signals)).await;
+            let error = ended.expect("an end in time").unwrap_err();
+            assert!(error.to_string().starts_with(part), "{error}");
+            assert_eq!(error.exit_code(), 1);
+            daemon.drain().await;
+            assert!(!dir.path().join("run/control.sock").exists(), "{part}");
+        }
+    }
 
     #[tokio::test]
     async fn the_end_of_an_essential_task_is_told_with_its_name() {

@@ -13,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::model::{Cause, SessionName};
+use crate::{
+    model::{Cause, SessionName},
+    platform::clock,
+};
 
 /// How many events are remembered.
 const CAPACITY: usize = 500;
@@ -214,7 +217,7 @@ impl Ring {
     ) {
         let event = Arc::new(Event {
             sequence: self.next,
-            at: Timestamp::now(),
+            at: clock::timestamp(),
             kind,
             session,
             cause,

@@ -205,7 +205,8 @@ impl Parts {
             before != *listen
         });
         let before = self.config.replace(config.clone());
-        self.upstream_tls.send_replace(tls);
+        self.upstream_tls
+            .send_modify(|before| *before = tls.after(before));
         self.shutdown_grace.send_replace(config.shutdown_grace);
         let later = later(&before, &config);
         let reloaded = self.sessions.reload(config).await?;

@@ -2,7 +2,6 @@
 
 use anstyle::AnsiColor;
 use borealis_proto::v1;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -171,7 +170,7 @@ impl Output {
     }
 
     fn place_table(&self, answer: &v1::WhoAmIResponse) -> Text {
-        let now = Timestamp::now();
+        let now = super::time::now();
         let rows: Vec<_> = answer
             .places
             .iter()

@@ -2,7 +2,6 @@
 
 use anstyle::AnsiColor;
 use borealis_proto::v1;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -184,7 +183,7 @@ fn info_lines(info: &v1::GetInfoResponse) -> Vec<(&'static str, Cell)> {
         }
     }
     let connections = info.connections.unwrap_or_default();
-    let age = since(info.started_at.as_ref(), Timestamp::now())
+    let age = since(info.started_at.as_ref(), super::time::now())
         .map_or_else(String::new, |age| format!(", running for {age}"));
     lines.extend([
         (

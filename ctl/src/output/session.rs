@@ -172,7 +172,7 @@ impl Output {
         width: Option<usize>,
         overlong: Overlong,
     ) -> Text {
-        let now = Timestamp::now();
+        let now = super::time::now();
         let limit = width.filter(|_| overlong == Overlong::Cut);
         if width.is_some_and(|width| width < NARROW) {
             let rows: Vec<_> = sessions.iter().map(|s| narrow_row(s, now)).collect();
@@ -195,7 +195,7 @@ impl Output {
         ));
         if view != View::Connect {
             text.push("\n");
-            let lines = detail_lines(&opened.session, Timestamp::now());
+            let lines = detail_lines(&opened.session, super::time::now());
             text.append(&table::labelled(&lines, self.results));
         }
         text

@@ -6,6 +6,11 @@ use jiff::{
     tz::TimeZone,
 };
 
+/// The time of day; the last that there is where the clock says more.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::MAX)
+}
+
 /// RFC 3339 in UTC, to the second. `None` where the daemon sent no time, or none that exists.
 pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let time = timestamp(time?)?;

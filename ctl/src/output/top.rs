@@ -97,7 +97,7 @@ impl<'a> Top<'a> {
     }
 
     fn text(&self, sample: &Sample, columns: usize) -> Text {
-        let now = Timestamp::now();
+        let now = super::time::now();
         let before = self.before.as_ref();
         let head = headline(&sample.info, now, columns);
         let mut text = Text::lines(text::line(&head)).then("\n\n");
@@ -240,7 +240,7 @@ mod tests {
             }),
             ..v1::GetInfoResponse::default()
         };
-        let of = |columns| headline(&info, Timestamp::now(), columns);
+        let of = |columns| headline(&info, super::super::time::now(), columns);
         assert_eq!(
             of(100),
             "health unknown · 1 of 3 sessions up · 1 connection · q quits · borealisd 1.2.3, running for "

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     model::{Access, Cause, Class, Expiry, Mode, Role, SessionName, Target, text},
+    platform::clock,
     proxy::Counters,
     session::machine::Phase,
     supervisor::{Choices, Lifetime, OpenRequest, Selection, SessionSnapshot},
@@ -236,7 +237,7 @@ pub(super) fn secrets(view: &SessionSnapshot) -> v1::Secrets {
 }
 
 fn after(time: Duration) -> Result<Timestamp, Cause> {
-    Timestamp::now()
+    clock::timestamp()
         .checked_add(time)
         .map_err(|_| Cause::InvalidRequest {
             problem: "a session can't be opened for that long".into(),

@@ -19,10 +19,17 @@ use borealis_proto::v1::{
     session_service_server::SessionServiceServer,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic::{
+    body::Body,
+    codegen::http::{HeaderValue, Response, header::DATE},
+    transport::Server,
+};
+use tower::util::MapResponseLayer;
 
 pub use services::{About, Services};
 pub use socket::{ClaimError, Socket};
+
+use crate::platform::clock;
 
 /// Why the API can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +88,7 @@ pub async fn serve(
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(socket.accept(connections));
     let served = Server::builder()
+        .layer(MapResponseLayer::new(dated))
         .add_service(session_service)
         .add_service(daemon_service)
         .add_service(account_service)
@@ -95,6 +103,13 @@ pub async fn serve(
     // The socket file goes with the task.
     let _ = accepting.await;
     Ok(served?)
+}
+
+fn dated(mut response: Response<Body>) -> Response<Body> {
+    if let Ok(date) = HeaderValue::try_from(clock::http_date()) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
 }
 
 /// Reflection is served in both of its versions: clients of some age ask for the older.

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
@@ -31,7 +30,7 @@ use crate::{
         Access, Cause, Class, DatabaseCredential, Generation, Lease, Resolved, SshCredential,
         Target,
     },
-    platform::clock::{BootInstant, Clock},
+    platform::clock::{self, BootInstant, Clock},
     provider::{Failure, Provider, Waiting, wire::Account},
 };
 
@@ -401,7 +400,7 @@ impl Broker {
     ) -> Result<DatabaseLease, Cause> {
         let ssh = async {
             let held = self.current_ssh(addon)?;
-            let near = |at| self.rotation().is_near(at, Timestamp::now());
+            let near = |at| self.rotation().is_near(at, clock::timestamp());
             if !held.rotates_at.is_some_and(near) {
                 return None;
             }

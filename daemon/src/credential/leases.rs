@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     model::{Cause, Generation, Lease},
-    platform::clock::{BootInstant, Clock},
+    platform::clock::{self, BootInstant, Clock},
 };
 
 /// How long a renewal under way is waited for where something is held that may still do:
@@ -393,7 +393,7 @@ impl<C> Slot<C> {
     }
 
     fn hold(&self, credential: C, rotation: RotationInterval) -> Arc<Lease<C>> {
-        let issued_at = Timestamp::now();
+        let issued_at = clock::timestamp();
         let lease = Arc::new(Lease {
             generation: Generation(self.last.fetch_add(1, Ordering::Relaxed) + 1),
             issued_at,
@@ -431,7 +431,7 @@ async fn timer(
     again: Arc<Notify>,
 ) {
     loop {
-        let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+        let left = Duration::try_from(at.duration_since(clock::timestamp())).unwrap_or_default();
         if left.is_zero() {
             break;
         }
@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn rotation_is_due_around_the_interval() {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let every = RotationInterval::from(Duration::from_secs(1000));
         for _ in 0..200 {
             let wait = every.due(now).unwrap().duration_since(now).as_secs();

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     model::Cause,
+    platform::clock,
     state::{Keeping, KeptLogin, LoginStore},
 };
 
@@ -123,7 +123,7 @@ impl SignIn {
             .write(KeptLogin {
                 account: account.clone(),
                 machine: self.machine().to_owned(),
-                kept_at: Timestamp::now(),
+                kept_at: clock::timestamp(),
                 keeping,
             })
             .await?;

@@ -2,10 +2,8 @@
 
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::{Doctor, Report};
-use crate::credential::LookupResult;
+use crate::{credential::LookupResult, platform::clock};
 
 /// A token lives a year (some interactive logins' 30 days). A month before, it is time.
 const OLD_DAYS: i64 = 335;
@@ -64,7 +62,7 @@ impl Doctor {
 
 impl LookupResult {
     fn age_in_days(&self) -> Option<i64> {
-        let age = Timestamp::now().duration_since(self.since?);
+        let age = clock::timestamp().duration_since(self.since?);
         Some(age.as_hours() / 24)
     }
 }

@@ -17,6 +17,7 @@ use super::{Doctor, Report};
 use crate::{
     credential::{DatabaseKey, DatabaseLease, SshLease},
     model::{Access, Cause, HostPort, Resolved, Role, Target},
+    platform::clock,
     postgres::{self, LoginError, MaybeTls, StartupParameters},
     provider::Waiting,
     session::key_of,
@@ -369,7 +370,7 @@ async fn open(
 
 /// How long ago, in its largest unit: the reader's zone isn't known here.
 fn age(moment: Timestamp) -> String {
-    let seconds = Timestamp::now().duration_since(moment).as_secs().max(0);
+    let seconds = clock::timestamp().duration_since(moment).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds} s ago"),
         120..7200 => format!("{} min ago", seconds / 60),

@@ -16,9 +16,10 @@ use axum::{
     Router,
     extract::Request,
     http::{
-        StatusCode, Uri,
-        header::{CONNECTION, CONTENT_TYPE, HOST},
+        HeaderValue, StatusCode, Uri,
+        header::{CONNECTION, CONTENT_TYPE, DATE, HOST},
     },
+    middleware::map_response,
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -28,7 +29,7 @@ use super::bounded::BoundedListener;
 use crate::{
     journal::{Journal, Kind},
     model::Cause,
-    platform::port,
+    platform::{clock, port},
 };
 
 /// How soon an address that is somebody else's is tried again.
@@ -68,7 +69,9 @@ async fn serve_at(
         tracing::info!(%address, "serving metrics");
         let gather = Arc::clone(gather);
         let metrics = move |request: Request| async move { answer(&request, gather.as_ref()) };
-        let router = Router::new().route("/metrics", get(metrics));
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .layer(map_response(dated));
         axum::serve(BoundedListener::new(listener), router).await
     };
     if let Err(error) = served.await {
@@ -77,6 +80,13 @@ async fn serve_at(
         journal.failure(None, Kind::PortTaken, &cause);
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn dated(mut response: Response) -> Response {
+    if let Ok(date) = HeaderValue::try_from(clock::http_date()) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
 }
 
 fn answer(request: &Request, gather: &(dyn Fn() -> String + Send + Sync)) -> Response {

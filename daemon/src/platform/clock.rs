@@ -13,6 +13,9 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
+/// The year 9900's first second.
+const LAST: Timestamp = Timestamp::constant(250_246_627_200, 0);
+
 #[cfg(debug_assertions)]
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -47,6 +50,28 @@ fn usable(now: SystemTime) -> Result<Timestamp, UnusableClock> {
     } else {
         Err(UnusableClock)
     }
+}
+
+/// The time of day. Where the clock says one that nothing can be dated with, the first or the
+/// last that is usable: a clock that goes wrong while the daemon runs ends no session.
+pub fn timestamp() -> Timestamp {
+    nearest_usable(SystemTime::now())
+}
+
+/// The same as HTTP's `Date` has it. For every answer that is served: one without a date gets
+/// it from hyper, which panics where the clock says a year beyond 9999.
+pub fn http_date() -> String {
+    timestamp()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string()
+}
+
+fn nearest_usable(now: SystemTime) -> Timestamp {
+    usable(now).unwrap_or(if now < SystemTime::UNIX_EPOCH {
+        Timestamp::UNIX_EPOCH
+    } else {
+        LAST
+    })
 }
 
 /// A time so much later, or the last or first that there is.
@@ -134,6 +159,19 @@ mod tests {
         assert_eq!(at(7_950), Err(UnusableClock));
         assert_eq!(at(8_100), Err(UnusableClock));
         assert_eq!(usable(SystemTime::UNIX_EPOCH - year), Err(UnusableClock));
+        // While the daemon runs it is dated all the same, and a day later still can be.
+        let nearest = |years| nearest_usable(SystemTime::UNIX_EPOCH + year * years);
+        assert_eq!(Ok(nearest(56)), at(56));
+        for years in [7_950, 8_100, 100_000] {
+            assert_eq!(nearest(years).to_string(), "9900-01-01T00:00:00Z");
+            assert!(
+                nearest(years)
+                    .checked_add(SignedDuration::from_hours(24))
+                    .is_ok()
+            );
+        }
+        let before = nearest_usable(SystemTime::UNIX_EPOCH - year);
+        assert_eq!(before, Timestamp::UNIX_EPOCH);
         assert_eq!(
             shifted(Timestamp::MAX, SignedDuration::from_hours(1)),
             Timestamp::MAX

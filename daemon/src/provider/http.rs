@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::model::text::Escaped;
+use crate::{model::text::Escaped, platform::clock};
 
 use super::{
     call_stats::CallStats,
@@ -361,7 +361,7 @@ impl Http {
         let status = response.status().as_u16();
         self.tally.count(Some(status));
         if let Some(date) = date(response) {
-            self.tally.compare_clocks(date, jiff::Timestamp::now());
+            self.tally.compare_clocks(date, clock::timestamp());
         }
         let request_id = text_header(response, &REQUEST_ID);
         debug!(api = %self.api, method = %call.method, path = url.path(), status, request_id, "answered");
@@ -558,7 +558,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+    Some(Duration::try_from(at.duration_since(clock::timestamp())).unwrap_or_default())
 }
 
 fn date(response: &Response) -> Option<jiff::Timestamp> {

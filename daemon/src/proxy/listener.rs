@@ -1,6 +1,6 @@
 //! Accepts clients, on both of a session's listeners.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::connection::{self, Gateway, Peer};
-use crate::platform::accept::Acceptor;
+use crate::platform::{accept::Acceptor, descriptors};
 
 /// How long the next client waits in a crowd: with 500 places each has half a second and more
 /// to say who it is.
@@ -21,8 +21,9 @@ pub(crate) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         // Queries are small packets that must not wait for each other.
         let _ = stream.set_nodelay(true);
+        let is_short = make_room(&stream, gateway);
         connection::begin(stream, Peer::Tcp, gateway);
-        breathe(gateway).await;
+        breathe(gateway, is_short).await;
     }
 }
 
@@ -36,8 +37,9 @@ pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
             Ok(uid) => {
                 // Root can read the daemon's memory anyway.
                 let trusted = uid == own || uid == 0;
+                let is_short = make_room(&stream, gateway);
                 connection::begin(stream, Peer::Unix { uid, trusted }, gateway);
-                breathe(gateway).await;
+                breathe(gateway, is_short).await;
             }
             Err(error) => {
                 tracing::warn!(session = %gateway.name, %error, "can't tell who a client is");
@@ -46,9 +48,19 @@ pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
     }
 }
 
+/// Where what was just accepted leaves few descriptors, a silent client gives its own up.
+/// Whether that is so.
+fn make_room(accepted: impl AsFd, gateway: &Gateway) -> bool {
+    let is_short = !descriptors::leaves_reserve(accepted);
+    if is_short {
+        gateway.slots.logins.send_silent_away();
+    }
+    is_short
+}
+
 /// In a crowd lets those be heard that have come, before the next can take their places.
-async fn breathe(gateway: &Gateway) {
-    if gateway.slots.logins.are_crowded() {
+async fn breathe(gateway: &Gateway, is_short: bool) {
+    if is_short || gateway.slots.logins.are_crowded() {
         sleep(BREATH).await;
     }
 }

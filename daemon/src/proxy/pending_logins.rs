@@ -75,6 +75,17 @@ impl PendingLogins {
         }
     }
 
+    /// Sends the oldest client away that has said nothing, however new it is: for when few
+    /// descriptors are left, which tunnels, files and the control socket need too.
+    pub(crate) fn send_silent_away(&self) {
+        let mut waiting = self.waiting();
+        if let Some(place) = waiting.clients.iter().position(|client| client.is_silent())
+            && let Some(client) = waiting.clients.remove(place)
+        {
+            client.sent_away.cancel();
+        }
+    }
+
     /// Whether clients come faster than they log in.
     pub(crate) fn are_crowded(&self) -> bool {
         self.waiting().clients.len() >= MAX_LOGINS
@@ -100,8 +111,8 @@ impl Waiting {
             (0, false) => self.clients.len(),
             (old, _) => old,
         };
-        let silent = |client: &Arc<Client>| !client.has_spoken.load(Ordering::Relaxed);
-        let place = self.clients.iter().take(candidates).position(silent);
+        let mut candidates = self.clients.iter().take(candidates);
+        let place = candidates.position(|client| client.is_silent());
         Some(place.unwrap_or(0))
     }
 }
@@ -119,6 +130,10 @@ impl Client {
 
     fn is_new(&self) -> bool {
         self.since.elapsed() < NEW
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.has_spoken.load(Ordering::Relaxed)
     }
 }
 
@@ -192,5 +207,16 @@ mod tests {
         tokio::time::advance(NEW).await;
         let _last = logins.admit(&session);
         assert!(is_away(&others[1]) && !is_away(&honest));
+    }
+    #[tokio::test]
+    async fn where_descriptors_are_short_only_the_silent_give_way() {
+        let session = SessionName::parse("sushi").unwrap();
+        let logins = Arc::new(PendingLogins::default());
+        let (honest, silent) = (logins.admit(&session), logins.admit(&session));
+        honest.has_spoken();
+        for _ in 0..3 {
+            logins.send_silent_away();
+        }
+        assert!(is_away(&silent) && !is_away(&honest));
     }
 }

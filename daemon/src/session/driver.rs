@@ -20,7 +20,7 @@ use crate::{
     credential::{Broker, DatabaseKey, DatabaseLease},
     journal::{Journal, Kind},
     model::{Cause, Class, Retry},
-    platform::clock::{BootInstant, Clock},
+    platform::clock::{self, BootInstant, Clock},
     postgres::{LocalTls, UpstreamTls},
     proxy::{
         Address, CancelKeys, Counters, CurrentLimits, Drain, Endpoint, Gateway, IdlePolicy,
@@ -177,7 +177,7 @@ impl Status {
     pub(crate) fn opening(spec: &Spec) -> Self {
         Self {
             phase: Phase::Opening,
-            since: Timestamp::now(),
+            since: clock::timestamp(),
             step: String::new(),
             last_error: None,
             resolved: spec.resolved.clone(),
@@ -512,12 +512,12 @@ impl Driver {
             Some(_) | None => self.step.borrow().clone(),
         };
         let next_attempt = self.life.retry_at().filter(|_| !self.life.is_attempting());
-        let next_attempt = next_attempt.map(|at| Timestamp::now() + at.since(Clock::now()));
+        let next_attempt = next_attempt.map(|at| clock::timestamp() + at.since(Clock::now()));
         self.status.send_if_modified(|status| {
             let since = if status.phase == phase {
                 status.since
             } else {
-                Timestamp::now()
+                clock::timestamp()
             };
             let next = Status {
                 phase,

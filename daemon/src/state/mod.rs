@@ -86,7 +86,7 @@ mod tests {
     fn nothing_is_for_others() {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join("deep/state");
-        let state = State::open(&dir, Timestamp::now()).unwrap();
+        let state = State::open(&dir, crate::platform::clock::timestamp()).unwrap();
         let name = crate::model::SessionName::parse("sushi").unwrap();
         state.passwords.get_or_create(&name).unwrap();
         let mut seen = 0;

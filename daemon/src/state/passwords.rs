@@ -49,6 +49,12 @@ impl Passwords {
             })
     }
 
+    /// Whoever looks a password up waits for as long as this is held, as for a disk that hangs.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> std::sync::MutexGuard<'_, PathBuf> {
+        self.dir.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The password of a session: what its file holds, or a new random one that is then in
     /// the file. Rights of others on the file are taken away. Blocks on the disk.
     ///

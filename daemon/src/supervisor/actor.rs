@@ -27,6 +27,7 @@ use crate::{
     config::Config,
     journal::Journal,
     model::Cause,
+    platform::clock,
     proxy,
     service_manager::activation::Inherited,
     session::{self, Environment, Session},
@@ -91,7 +92,7 @@ pub async fn spawn(setup: Setup) -> Handle {
         client_files_written: already(),
     };
     let declared = setup.config.declared();
-    let actions = actor.set.restore(setup.saved, declared, Timestamp::now());
+    let actions = actor.set.restore(setup.saved, declared, clock::timestamp());
     actor.perform(actions);
     while actor.set.is_binding()
         && let Some(event) = happened.recv().await
@@ -209,7 +210,7 @@ impl Actor {
     }
 
     fn learn(&mut self, event: Event) {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let actions = match event {
             Event::LookedUp(looked_up) => self.go_on_opening(*looked_up),
             Event::Bound(id, bound) => self.bound(id, *bound),
@@ -262,7 +263,7 @@ impl Actor {
         let left = ids.len();
         self.closes
             .insert(ticket, PendingClose { left, views, reply });
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         for id in ids {
             let actions = self.set.close(id, closing(grace), Some(ticket), now);
             self.perform(actions);
@@ -273,7 +274,7 @@ impl Actor {
         self.live.set(config);
         let range = config.port_range;
         self.set.set_ports(range, order(range, self.uid));
-        let (difference, actions) = self.set.redeclare(config.declared(), Timestamp::now());
+        let (difference, actions) = self.set.redeclare(config.declared(), clock::timestamp());
         self.perform(actions);
         let names = |names: Vec<_>| names.iter().map(ToString::to_string).collect();
         Reloaded {
@@ -285,7 +286,7 @@ impl Actor {
     }
 
     fn look_at_the_clock(&mut self) {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let mut actions = self.set.expire(now);
         actions.extend(self.set.retry(now));
         self.perform(actions);
@@ -294,7 +295,7 @@ impl Actor {
     /// The longest that the clock need not be looked at.
     fn pause(&self) -> Duration {
         let until = |at: Timestamp| {
-            Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+            Duration::try_from(at.duration_since(clock::timestamp())).unwrap_or_default()
         };
         let next_end = self.set.next_expiry().map(until);
         let retry = self.set.has_unbound() || self.store.problem().is_some();

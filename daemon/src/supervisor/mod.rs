@@ -147,3 +147,6 @@ pub(crate) enum Command {
         reply: oneshot::Sender<()>,
     },
 }
+
+#[cfg(test)]
+mod tests;

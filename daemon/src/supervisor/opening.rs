@@ -1,8 +1,6 @@
 //! Opening sessions: what an `open` asks is looked up beside the loop, and what that came to
 //! goes to the set.
 
-use jiff::Timestamp;
-
 use super::{
     Lifetime, OpenRequest, Opened, Reply,
     actor::Actor,
@@ -12,7 +10,10 @@ use super::{
     prepare::{Prepared, prepare},
     set::{Action, Choices, Named, Ticket, Wish},
 };
-use crate::model::{Cause, Resolved, SessionName};
+use crate::{
+    model::{Cause, Resolved, SessionName},
+    platform::clock,
+};
 
 impl Actor {
     pub(super) fn open(&mut self, mut request: OpenRequest, reply: Reply<Opened>) {
@@ -21,7 +22,7 @@ impl Actor {
             None => self.set.named(&request.target, request.choices),
             Some(_) => Named::Nothing,
         };
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let actions = match named {
             Named::Session(id) => {
                 let wish = wish(&request);
@@ -82,7 +83,7 @@ impl Actor {
             Err(cause) => return vec![Action::Refused(ticket, cause)],
         };
         let wish = wish(request);
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let actions = self.set.open(ticket, &name, wish, Some(resolved), now);
         let is_new = |action: &Action| match action {
             Action::Bind { id, .. } if !self.parts.contains_key(id) => Some(*id),

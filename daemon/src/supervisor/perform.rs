@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     journal::Kind,
     model::{Cause, SessionName},
+    platform::clock,
     session,
 };
 
@@ -70,7 +70,7 @@ impl Actor {
 
     /// Starts the driver of a session that has its listeners.
     pub(super) fn bound(&mut self, id: SessionId, bound: Bound) -> Vec<Action> {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let Bound { login, outcome } = bound;
         let Some(parts) = self.parts.get_mut(&id) else {
             return Vec::new();

@@ -13,7 +13,6 @@ use borealisd::{
     model::{Cause, Generation, HostPort, Lease, SshCredential},
     ssh::{self, Keepalive, Route},
 };
-use jiff::Timestamp;
 use server::Sshd;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -30,7 +29,7 @@ const KEEPALIVE: Keepalive = Keepalive {
 fn lease(sshd: &Sshd, host_key: &str, private_key: &str) -> Lease<SshCredential> {
     Lease {
         generation: Generation(1),
-        issued_at: Timestamp::now(),
+        issued_at: borealisd::platform::clock::timestamp(),
         rotates_at: None,
         credential: SshCredential {
             bastion: HostPort {

@@ -4,6 +4,7 @@
 //! sandbox's statistics. A machine that is left must leave nothing behind, which
 //! [`TestMachine::leave`] checks.
 
+mod admin;
 mod daemon;
 mod manager;
 mod ports;
@@ -21,6 +22,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use admin::Admin;
 pub use daemon::{Daemon, raise_descriptors, resident, wake_ups};
 pub use manager::Manager;
 use ports::Ports;

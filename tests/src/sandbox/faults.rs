@@ -57,6 +57,7 @@ impl Faults {
         self.postgres(PostgresAction::AcceptLogins).await?;
         for action in [
             BastionAction::Thaw,
+            BastionAction::ReleaseChannels,
             BastionAction::AcceptKeys,
             BastionAction::RestoreHostKey,
             BastionAction::Start,

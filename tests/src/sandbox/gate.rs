@@ -159,7 +159,7 @@ impl Gate {
             path: path.to_owned(),
             status: None,
             fault: None,
-            at: Timestamp::now(),
+            at: super::issue::now(),
             milliseconds: None,
         });
         drop(inner);

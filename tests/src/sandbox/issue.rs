@@ -1,7 +1,10 @@
 //! Makes what a provider issues: names, ids, passwords, tokens and keys. All of it is
 //! random, so that nothing issued by one sandbox is of use in another.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::SystemTime,
+};
 
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -51,7 +54,7 @@ pub(crate) fn id() -> String {
 
 /// The time, to the second, as the APIs tell it.
 pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::now();
+    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 

@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use borealis_proto::v1::State;
-use borealis_tests::sandbox::{BastionAction, BastionKind, Options};
+use borealis_tests::{
+    harness::{PATIENCE, eventually},
+    sandbox::{BastionAction, BastionKind, Options},
+};
 
 use super::{
     apart::{HERE, Names, Wire, apart},
+    client::Client,
     line::{Line, Quality, last},
     scene::{Scene, before},
 };
@@ -97,6 +101,33 @@ fn sshd_is_stopped_by_a_signal() {
     assert!(began.elapsed() < HALF_OPEN, "{:?}", began.elapsed());
     scene.bastion(BastionAction::Thaw);
     scene.answers_within(AGAIN, Instant::now());
+    scene.leave();
+}
+
+/// The processes that serve our connections hang; TCP answers for them, and sshd takes new ones.
+#[test]
+fn the_processes_of_the_connections_hang() {
+    let scene = Scene::new(before(BastionKind::Sshd));
+    let idle = Client::connect(&scene.url);
+    idle.slowest(1);
+    let mut active = scene.machine.run("psql");
+    active = active.args(&["-XAtqc", "select pg_sleep(603)", &scene.url]);
+    let active = active.start();
+    let asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(603)'";
+    eventually(|| match &*scene.machine.query(&scene.url, asleep) {
+        "1" => Ok(()),
+        count => Err(count.to_owned()),
+    });
+    let began = Instant::now();
+    scene.bastion(BastionAction::FreezeConnections);
+    // Nobody tells the daemon: it finds out, and new clients get through a new one.
+    scene.answers_within(HALF_OPEN, began);
+    // Who was connected is told, and not left waiting.
+    assert!(idle.ask(PATIENCE).is_err());
+    let told = active.wait_with_output().unwrap();
+    assert_eq!(told.status.code(), Some(2), "{told:?}");
+    assert!(began.elapsed() < 2 * HALF_OPEN, "{:?}", began.elapsed());
+    scene.bastion(BastionAction::Thaw);
     scene.leave();
 }
 

@@ -34,15 +34,29 @@ fn descriptors_run_out() {
     limit(&FEW.to_string());
     let (_, place) = scene.url.rsplit_once('@').unwrap();
     let (address, _) = place.split_once('/').unwrap();
-    // They say nothing, and there are more of them than of descriptors.
-    let crowd: Vec<_> = (0..FEW)
+    // They say nothing, and there are more of them than of descriptors: they give way to who
+    // does, and leave some for everything else.
+    let crowd: Vec<_> = (0..2 * FEW)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    await_log(&scene.machine, "can't accept connections");
+    scene.answers_within(Duration::from_secs(15), Instant::now());
+    scene.machine.open(&["ramen::BOREALIS_PG_NAVY"]);
+    scene.machine.ctl_ok(&["close", "ramen.borealis_pg_navy"]);
+    let log = scene.machine.log();
+    assert!(
+        !log.contains("can't accept connections"),
+        "{}",
+        scene.machine.tail()
+    );
     drop(crowd);
+    // None at all is left.
+    limit("3");
+    await_log(&scene.machine, "can't accept connections");
+    limit(&FEW.to_string());
     scene.answers_within(Duration::from_secs(15), Instant::now());
     await_log(&scene.machine, "connections are accepted again");
-    scene.leave();
+    scene.load.stop();
+    scene.machine.leave();
 }
 
 #[test]

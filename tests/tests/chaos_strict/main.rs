@@ -26,6 +26,7 @@ mod line;
 mod load;
 #[path = "../chaos/provider.rs"]
 mod provider;
+mod rekeying;
 #[path = "../chaos/scene.rs"]
 mod scene;
 #[path = "../chaos/stalled_reader.rs"]

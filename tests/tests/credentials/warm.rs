@@ -1,63 +1,15 @@
 //! Connections that are kept ready: nobody sees a difference but speed, and none is kept
 //! that a log-in of the moment would differ from.
 
+use std::thread;
+
 use borealis_tests::{
     harness::{
-        TestMachine, eventually,
+        Admin, PATIENCE, TestMachine, eventually,
         wire::{self, Message, Wire},
     },
-    sandbox::{BastionAction, Options},
+    sandbox::{BastionAction, Options, Stats},
 };
-
-/// The administrator's view of the add-on's database, past everything.
-struct Admin {
-    client: tokio_postgres::Client,
-}
-
-// === impl Admin ===
-
-impl Admin {
-    fn new(machine: &TestMachine) -> Self {
-        let client = machine.sandbox.block_on(async {
-            let config = machine.sandbox.admin_config("sushi").await.unwrap();
-            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-            tokio::spawn(connection);
-            client
-        });
-        Self { client }
-    }
-
-    fn ask(&self, sql: &str, machine: &TestMachine) -> String {
-        let rows = machine.sandbox.block_on(self.client.simple_query(sql));
-        let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        let row = rows.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        row.unwrap_or_default()
-    }
-
-    /// The process ids of a role's connections, in order.
-    fn connections(&self, role: &str, machine: &TestMachine) -> String {
-        let sql = format!(
-            "select string_agg(pid::text, ' ' order by pid) from pg_stat_activity where usename = '{role}'"
-        );
-        self.ask(&sql, machine)
-    }
-
-    /// Waits until a role's connections are as wanted.
-    #[track_caller]
-    fn wait_for(&self, role: &str, machine: &TestMachine, wanted: impl Fn(&str) -> bool) {
-        eventually(|| {
-            let found = self.connections(role, machine);
-            if wanted(&found) {
-                Ok(())
-            } else {
-                Err(format!("connections: {found}"))
-            }
-        });
-    }
-}
 
 /// Waits until `show` says that so many connections are kept ready.
 #[track_caller]
@@ -419,5 +371,52 @@ fn none_is_kept_where_none_is_wanted() {
         admin.wait_for(&role, &machine, |pids| pids == own);
     }
     assert!(!machine.ctl_ok(&["show", "sushi"]).contains("kept ready"));
+    machine.leave();
+}
+
+/// As many clients as the role may have connections, while one is being made ahead of need:
+/// it has its place at the server before that is known here, and no client gives way to it.
+#[test]
+fn clients_at_the_servers_limit_are_all_served() {
+    const LIMIT: usize = 5;
+    let machine = TestMachine::new();
+    let url = machine.open(&["sushi"]);
+    let role = machine.query(&url, "select user");
+    let admin = Admin::new(&machine);
+    machine.ctl_ok(&["close", "sushi"]);
+    admin.wait_for(&role, &machine, str::is_empty);
+    let sql = format!("alter role \"{role}\" connection limit {LIMIT}");
+    admin.ask(&sql, &machine);
+    // So long has a log-in its place before the server says so.
+    admin.ask("alter system set post_auth_delay = '1s'", &machine);
+    admin.ask("select pg_reload_conf()", &machine);
+    let channels = || machine.sandbox.stats().bastion.channels.unwrap();
+    let mut refused = Vec::new();
+    // A session that has met the limit keeps none ready for a minute, a new one does.
+    for _ in 0..3 {
+        machine.open(&["sushi"]);
+        let dir = machine.socket_dir("sushi");
+        let log_in = || Wire::log_in(&dir, &[("user", "sushi")]);
+        let before = channels();
+        let first = log_in();
+        // Its own, and that of the one that is made ahead.
+        let wanted = |stats: &Stats| stats.bastion.channels >= Some(before + 2);
+        let opened = machine.sandbox.wait_for(PATIENCE, wanted);
+        machine.sandbox.block_on(opened).unwrap();
+        thread::scope(|scope| {
+            let others: Vec<_> = (1..LIMIT).map(|_| scope.spawn(log_in)).collect();
+            let others = others.into_iter().map(|client| client.join().unwrap());
+            let all: Vec<_> = std::iter::once(first).chain(others).collect();
+            for (mut client, greeting) in all {
+                match greeting.iter().find(|message| message.tag == b'E') {
+                    Some(error) => refused.push(error.field(b'M')),
+                    None => assert_eq!(client.ask("select 1"), "1"),
+                }
+            }
+        });
+        machine.ctl_ok(&["close", "sushi"]);
+        admin.wait_for(&role, &machine, str::is_empty);
+    }
+    assert_eq!(refused, []);
     machine.leave();
 }

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use borealis_tests::harness::{Outcome, TestMachine};
+use borealis_tests::harness::{Admin, Outcome, TestMachine};
 use serde_json::json;
 
 /// A session to be written to, and what leads to it.
@@ -172,6 +172,32 @@ fn psycopg() {
     let python = installed("python/bin/python");
     check(&endpoints, &python, "psycopg_checks.py", &args);
     check(&endpoints, &python, "psycopg_checks.py", &[args[6]]);
+    endpoints.machine.leave();
+}
+
+/// As PostgreSQL does: what a client has sent before its end arrives, however it ends.
+#[test]
+fn what_killed_clients_have_sent_arrives() {
+    let endpoints = Endpoints::new();
+    let machine = &endpoints.machine;
+    machine.query(
+        &endpoints.unix(),
+        "create table killed (way int, size int, text text)",
+    );
+    let admin = Admin::new(machine);
+    let role = "create role direct superuser login password 'direct'";
+    admin.ask(role, machine);
+    let port = machine.sandbox.database_port();
+    let all = [
+        format!(
+            "host=127.0.0.1 port={port} user=direct password=direct dbname=d4f0 sslmode=require"
+        ),
+        endpoints.tcp("sslmode=require"),
+    ];
+    let python = installed("python/bin/python");
+    check(&endpoints, &python, "killed_checks.py", &["100", &all[0]]);
+    machine.query(&endpoints.unix(), "truncate killed");
+    check(&endpoints, &python, "killed_checks.py", &["200", &all[1]]);
     endpoints.machine.leave();
 }
 

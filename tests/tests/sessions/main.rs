@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod database;
 mod life;
 mod moved;
 mod rotation;

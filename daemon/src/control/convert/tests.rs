@@ -89,7 +89,7 @@ fn sessions_are_named_or_all_are_meant() {
 fn a_session_closes_by_itself_only_where_that_is_asked_for() {
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     assert!(opening(|_| {}).unwrap().expiry.is_none());
-    let before = Timestamp::now();
+    let before = crate::platform::clock::timestamp();
     let expiry = opening(|request| request.expires_in = seconds(60));
     let expiry = expiry.unwrap().expiry.unwrap();
     assert_eq!(expiry.grace, Expiry::GRACE);

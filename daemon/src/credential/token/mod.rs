@@ -154,7 +154,6 @@ impl TokenSources {
 mod tests {
     use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt as _};
 
-    use jiff::Timestamp;
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -215,7 +214,7 @@ mod tests {
         let login = KeptLogin {
             account: "me@example.com".into(),
             machine: MACHINE.into(),
-            kept_at: Timestamp::now(),
+            kept_at: crate::platform::clock::timestamp(),
             keeping: Keeping::InFile("from-login".into()),
         };
         store.write(login).await.unwrap();
@@ -308,7 +307,7 @@ mod tests {
         let login = KeptLogin {
             account: "me@example.com".into(),
             machine: "127.0.0.1".into(),
-            kept_at: Timestamp::now(),
+            kept_at: crate::platform::clock::timestamp(),
             keeping: Keeping::InFile("HRKU-1".into()),
         };
         store.write(login).await.unwrap();

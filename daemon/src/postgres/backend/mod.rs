@@ -61,7 +61,7 @@ pub async fn log_in<S: Stream>(
     wire::send(&mut stream, &packet).await?;
     let asks = startup.asks_for(&credential.database);
     let refused = |refusal: Bytes| LoginError::refused(refusal, asks);
-    let may_say_password = stream.is_tls() || !tls.has_had_tls(&credential.server);
+    let may_say_password = stream.is_tls() || !tls.has_lost_tls(&credential.server);
     authenticate::authenticate(&mut stream, credential, end_point, may_say_password)
         .await
         .map_err(|failure| failure.or_refused(refused))?;

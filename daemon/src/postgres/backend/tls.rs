@@ -119,9 +119,17 @@ impl UpstreamTls {
         })
     }
 
-    /// Whether the server has had TLS, as long as this mode is in force.
-    pub(super) fn has_had_tls(&self, server: &HostPort) -> bool {
-        self.servers().contains(server)
+    /// The same, which knows what the one before it has seen of servers.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let had_tls = Arc::clone(&before.had_tls);
+        Self { had_tls, ..self }
+    }
+
+    /// Whether the server has had TLS, and should still have it: a user who wants none of it
+    /// knows why it is gone.
+    pub(super) fn has_lost_tls(&self, server: &HostPort) -> bool {
+        self.mode != Demand::Disable && self.servers().contains(server)
     }
 
     fn servers(&self) -> MutexGuard<'_, HashSet<HostPort>> {

@@ -24,7 +24,7 @@ use russh::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 
@@ -55,6 +55,8 @@ struct Shared {
     clients: Mutex<HashMap<u64, ClientHandle>>,
     database: SocketAddrV4,
     counts: Counts,
+    /// Whether requests for a channel are left unanswered.
+    holds_channels: watch::Sender<bool>,
     pulse: Pulse,
 }
 
@@ -94,6 +96,7 @@ impl EmbeddedBastion {
                 clients: Mutex::default(),
                 database: SocketAddrV4::new(Ipv4Addr::LOCALHOST, database_port),
                 counts: Counts::default(),
+                holds_channels: watch::Sender::new(false),
                 pulse,
             }),
             listener: Mutex::new(None),
@@ -127,8 +130,11 @@ impl EmbeddedBastion {
             BastionAction::Cut => lines.cut(Cut::Close),
             BastionAction::Reset => lines.cut(Cut::Reset),
             BastionAction::Freeze => lines.freeze(),
+            BastionAction::FreezeConnections => lines.freeze_those_there(),
             BastionAction::Thaw => lines.thaw(),
             BastionAction::OpenChannels => self.shared.open_channels().await,
+            BastionAction::HoldChannels => drop(self.shared.holds_channels.send_replace(true)),
+            BastionAction::ReleaseChannels => drop(self.shared.holds_channels.send_replace(false)),
             _ => {}
         }
         Ok(())
@@ -142,6 +148,7 @@ impl EmbeddedBastion {
         let counts = &self.shared.counts;
         BastionStats {
             dropped: 0,
+            key_exchanges: 0,
             connections: counts.connections.load(Relaxed),
             open_connections: Some(counts.open_connections.load(Relaxed)),
             logins: counts.logins.load(Relaxed),
@@ -353,6 +360,12 @@ impl Handler for Visitor {
 
 /// Carries one channel to the database and back, each direction closed on its own.
 async fn forward(channel: Channel<Msg>, reply: ChannelOpenHandle, shared: Arc<Shared>) {
+    // What keeps the sender, this task has.
+    let _ = shared
+        .holds_channels
+        .subscribe()
+        .wait_for(|holds| !holds)
+        .await;
     let stream = match TcpStream::connect(shared.database).await {
         Ok(stream) => stream,
         Err(_) => {

@@ -117,6 +117,11 @@ impl Lines {
         self.set_all(&mut all, LineState::Frozen);
     }
 
+    /// Makes the connections that there are silent.
+    pub(super) fn freeze_those_there(&self) {
+        self.set_all(&mut lock(&self.inner), LineState::Frozen);
+    }
+
     /// Ends the silence.
     pub(super) fn thaw(&self) {
         let mut all = lock(&self.inner);

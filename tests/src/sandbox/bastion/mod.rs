@@ -44,11 +44,18 @@ pub enum BastionAction {
     Reset,
     /// Goes silent: connections stay, new ones are accepted, nothing is said or heard.
     Freeze,
+    /// The connections that there are go silent; new ones are served.
+    FreezeConnections,
     /// Ends the silence.
     Thaw,
     /// Opens channels of every kind to each client that is connected, as no bastion has reason
     /// to. Without effect on sshd.
     OpenChannels,
+    /// Leaves requests for a channel unanswered, as sshd does for two minutes where the
+    /// database's host drops packets. Without effect on sshd.
+    HoldChannels,
+    /// Answers them, those that wait first.
+    ReleaseChannels,
     /// Shows another host key to new connections; the API still claims the old one.
     ChangeHostKey,
     /// Makes the API claim the key that is really shown.
@@ -73,6 +80,9 @@ pub struct BastionStats {
     pub dropped: u64,
     /// Log-ins that succeeded.
     pub logins: u64,
+    /// Exchanges of session keys, of which each connection has one at its beginning; known of
+    /// an sshd with `LogLevel DEBUG1`.
+    pub key_exchanges: u64,
     /// Keys that were refused; unknown with sshd.
     pub refused_keys: Option<u64>,
     /// Channels to the database opened since the start; unknown with sshd.

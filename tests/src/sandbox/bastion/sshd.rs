@@ -236,6 +236,7 @@ impl SshdBastion {
                 self.signal_listener(Signal::STOP);
                 self.signal_connections(Signal::STOP);
             }
+            BastionAction::FreezeConnections => self.signal_connections(Signal::STOP),
             BastionAction::Thaw => {
                 self.signal_connections(Signal::CONT);
                 self.signal_listener(Signal::CONT);
@@ -256,6 +257,7 @@ impl SshdBastion {
             open_connections: Some(self.open_connections()),
             logins: count("Accepted publickey "),
             dropped: count("drop connection "),
+            key_exchanges: count("debug1: SSH2_MSG_NEWKEYS received"),
             ..BastionStats::default()
         }
     }

@@ -51,10 +51,16 @@ enum What {
     StartBastion,
     /// Accept SSH connections and keep them, but stay silent.
     FreezeBastion,
+    /// The SSH connections that there are stay silent; new ones are served.
+    FreezeConnections,
     /// End the silence.
     ThawBastion,
     /// Have the bastion open channels of every kind to its clients.
     OpenChannels,
+    /// Leave requests for a channel unanswered, as where the database's host drops packets.
+    HoldChannels,
+    /// Answer requests for a channel again.
+    ReleaseChannels,
     /// Show another host key than the API claims.
     ChangeHostKey,
     /// Let the API claim the host key that is shown.
@@ -220,8 +226,11 @@ fn call(what: &What) -> Result<(Method, String, Option<Value>), SandboxError> {
         What::StopBastion => post("/bastion/stop"),
         What::StartBastion => post("/bastion/start"),
         What::FreezeBastion => post("/bastion/freeze"),
+        What::FreezeConnections => post("/bastion/freeze-connections"),
         What::ThawBastion => post("/bastion/thaw"),
         What::OpenChannels => post("/bastion/open-channels"),
+        What::HoldChannels => post("/bastion/hold-channels"),
+        What::ReleaseChannels => post("/bastion/release-channels"),
         What::ChangeHostKey => post("/bastion/change-host-key"),
         What::PublishHostKey => post("/bastion/publish-host-key"),
         What::RestoreHostKey => post("/bastion/restore-host-key"),
