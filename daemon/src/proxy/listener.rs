@@ -7,7 +7,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::connection::{self, Gateway, Peer};
+use super::{
+    admission::Peer,
+    connection::{self, Clients},
+    connector::Connect,
+};
 use crate::platform::accept::Acceptor;
 
 /// How long the next client waits in a crowd: with 500 places each has half a second and more
@@ -15,40 +19,40 @@ use crate::platform::accept::Acceptor;
 const BREATH: Duration = Duration::from_millis(1);
 
 /// Serves TCP clients until it is dropped.
-pub(crate) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
-    let mut acceptor = Acceptor::new(format!("port of session {}", gateway.name));
+pub(crate) async fn tcp<C: Connect>(listener: &TcpListener, clients: &Arc<Clients<C>>) {
+    let mut acceptor = Acceptor::new(format!("port of session {}", clients.name));
     loop {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         // Queries are small packets that must not wait for each other.
         let _ = stream.set_nodelay(true);
-        connection::begin(stream, Peer::Tcp, gateway);
-        breathe(gateway).await;
+        connection::begin(stream, Peer::Tcp, clients);
+        breathe(clients).await;
     }
 }
 
 /// Serves clients of the Unix socket until it is dropped.
-pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
+pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clients<C>>) {
     let own = rustix::process::geteuid().as_raw();
-    let mut acceptor = Acceptor::new(format!("Unix socket of session {}", gateway.name));
+    let mut acceptor = Acceptor::new(format!("Unix socket of session {}", clients.name));
     loop {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         match stream.peer_cred().map(|peer| peer.uid()) {
             Ok(uid) => {
                 // Root can read the daemon's memory anyway.
                 let trusted = uid == own || uid == 0;
-                connection::begin(stream, Peer::Unix { uid, trusted }, gateway);
-                breathe(gateway).await;
+                connection::begin(stream, Peer::Unix { uid, trusted }, clients);
+                breathe(clients).await;
             }
             Err(error) => {
-                tracing::warn!(session = %gateway.name, %error, "can't tell who a client is");
+                tracing::warn!(session = %clients.name, %error, "can't tell who a client is");
             }
         }
     }
 }
 
 /// In a crowd lets those be heard that have come, before the next can take their places.
-async fn breathe(gateway: &Gateway) {
-    if gateway.slots.logins.are_crowded() {
+async fn breathe<C: Connect>(clients: &Clients<C>) {
+    if clients.pending.are_crowded() {
         sleep(BREATH).await;
     }
 }

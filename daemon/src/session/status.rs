@@ -61,3 +61,22 @@ pub struct CredentialStatus {
     /// The database role.
     pub username: String,
 }
+
+// === impl Status ===
+
+impl Status {
+    /// Of a session that has done nothing yet.
+    pub(crate) fn opening(spec: &Spec) -> Self {
+        Self {
+            phase: Phase::Opening,
+            since: Timestamp::now(),
+            step: String::new(),
+            last_error: None,
+            resolved: spec.resolved.clone(),
+            credential: None,
+            database: spec.database.clone(),
+            next_attempt_at: None,
+            concluded: 0,
+        }
+    }
+}
