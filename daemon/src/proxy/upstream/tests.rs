@@ -4,6 +4,8 @@ use crate::{
     proxy::testing::{Answer, World, startup, until},
 };
 
+const ENOUGH: Duration = Duration::from_secs(1);
+
 /// The error that a database gives which answers a log-in like that.
 async fn error_of(answer: Answer) -> LoginError {
     let world = World::new(0);
@@ -172,7 +174,8 @@ async fn a_client_is_held_until_the_gate_opens() {
     world.database.gate.send_replace(Gate::Hold(None));
     let upstream = Arc::clone(&world.upstream);
     let client = tokio::spawn(async move { upstream.log_in(&startup("a")).await.is_ok() });
-    world.client_waits.recv().await.unwrap();
+    let waits = timeout_at(Instant::now() + ENOUGH, world.client_waits.recv());
+    assert_eq!(waits.await, Ok(Some(())));
     assert_eq!(world.database.backends().len(), 0);
     world.database.gate.send_replace(Gate::Open);
     assert!(client.await.unwrap());

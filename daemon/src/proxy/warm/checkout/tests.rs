@@ -45,7 +45,8 @@ async fn handed_over(
 /// What is passed on of what the client asked.
 async fn question(client: &mut PrefixedIo<DuplexStream>) -> Vec<u8> {
     let mut asked = vec![0; QUESTION.len()];
-    client.read_exact(&mut asked).await.unwrap();
+    let reading = timeout(Duration::from_secs(1), client.read_exact(&mut asked));
+    reading.await.unwrap().unwrap();
     asked
 }
 
