@@ -30,7 +30,9 @@ async fn none_with_other_parameters_or_an_older_credential() {
     assert!(claimed.try_recv().is_err());
     assert_eq!(counters.warm(), 1);
     world.database.renew();
-    let taking = timeout(LOGIN_LIMIT, async { warm.take(&startup("a")).await.is_some() });
+    let taking = timeout(LOGIN_LIMIT, async {
+        warm.take(&startup("a")).await.is_some()
+    });
     assert_eq!(taking.await, Ok(false));
     assert_eq!(counters.warm(), 0);
 }
