@@ -20,6 +20,10 @@ use super::{
     upstream::Upstream,
     warm::WarmPool,
 };
+#[cfg(test)]
+use super::{admission::Peer, connection};
+#[cfg(test)]
+use crate::postgres::Stream;
 use crate::{
     credential::{Broker, DatabaseKey},
     journal::Journal,
@@ -65,16 +69,17 @@ impl Gateway {
             tunnels: Arc::clone(parts.tunnels),
             upstream_tls: upstream_tls.clone(),
         };
-        Self::with(parts, connector)
+        Self::to(parts, Arc::new(connector))
     }
 }
 
 impl<C: Connect> Gateway<C> {
-    fn with(parts: Parts<'_>, connector: C) -> Self {
+    /// The same, with another way to the database.
+    pub(super) fn to(parts: Parts<'_>, connector: Arc<C>) -> Self {
         let name = parts.name;
         let warm = WarmPool::new(
             name.clone(),
-            Arc::new(connector),
+            connector,
             parts.limits.clone(),
             Arc::clone(parts.counters),
         );
@@ -111,6 +116,14 @@ impl<C: Connect> Gateway<C> {
             clients,
             tunnels: Arc::clone(parts.tunnels),
         }
+    }
+
+    /// Serves one client of this user's.
+    #[cfg(test)]
+    pub(crate) fn begin<S: Stream + 'static>(&self, stream: S) {
+        let uid = rustix::process::geteuid().as_raw();
+        let peer = Peer::Unix { uid, trusted: true };
+        connection::begin(stream, peer, &self.clients);
     }
 
     /// Takes clients, until the answer is dropped or aborted.

@@ -17,7 +17,7 @@ mod pending_logins;
 mod relay;
 mod slots;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod upstream;
 mod verification;
 mod wait_queue;

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Counters, CurrentLimits, Limits,
+    Counters, CurrentLimits, Gateway, Limits, LocalLogin, Parts,
     connector::{Channel, Connect, WatchClosing},
     upstream::Upstream,
     warm::WarmPool,
@@ -29,9 +29,9 @@ use super::{
 use crate::{
     credential::DatabaseLease,
     journal::Journal,
-    model::{Cause, DatabaseCredential, Generation, HostPort, Lease, SessionName},
-    postgres::{StartupParameters, UpstreamTls, UpstreamTlsMode},
-    tunnels::Gate,
+    model::{Cause, DatabaseCredential, Generation, HostPort, Lease, Mode, SessionName},
+    postgres::{LocalTls, StartupParameters, UpstreamTls, UpstreamTlsMode},
+    tunnels::{Gate, Tunnels},
 };
 
 /// How long the provider takes to issue a credential.
@@ -39,7 +39,7 @@ const ISSUING: Duration = Duration::from_millis(300);
 
 /// What the database does about a log-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Lets it in, where its password is right and there is room.
     Usual,
     /// Says no with this SQLSTATE.
@@ -52,19 +52,19 @@ pub(super) enum Answer {
 
 /// A connection as the database sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Backend {
-    pub(super) is_logged_in: bool,
-    pub(super) has_ended: bool,
+pub(crate) struct Backend {
+    pub(crate) is_logged_in: bool,
+    pub(crate) has_ended: bool,
     /// Says nothing more.
     hangs: bool,
     /// What it was asked, but for Sync.
-    pub(super) asked: Vec<u8>,
+    pub(crate) asked: Vec<u8>,
 }
 
 /// A session's database, with its leases.
-pub(super) struct FakeDatabase {
+pub(crate) struct FakeDatabase {
     itself: Weak<Self>,
-    pub(super) gate: watch::Sender<Gate>,
+    pub(crate) gate: watch::Sender<Gate>,
     lease: watch::Sender<Option<DatabaseLease>>,
     state: Mutex<State>,
     /// In the order in which their startup packets came.
@@ -89,25 +89,25 @@ struct State {
 }
 
 /// A way to the database, without a tunnel.
-pub(super) struct FakeChannel {
+pub(crate) struct FakeChannel {
     stream: DuplexStream,
     closing: FakeClosing,
 }
 
 #[derive(Clone, Default)]
-pub(super) struct FakeClosing(CancellationToken);
+pub(crate) struct FakeClosing(CancellationToken);
 
 /// A session's way to a database in memory.
-pub(super) struct World {
-    pub(super) database: Arc<FakeDatabase>,
-    pub(super) warm: Arc<WarmPool<FakeDatabase>>,
-    pub(super) upstream: Arc<Upstream<FakeDatabase>>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) client_waits: mpsc::Receiver<()>,
-    pub(super) limits: watch::Sender<Limits>,
+pub(crate) struct World {
+    pub(crate) database: Arc<FakeDatabase>,
+    pub(crate) warm: Arc<WarmPool<FakeDatabase>>,
+    pub(crate) upstream: Arc<Upstream<FakeDatabase>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) client_waits: mpsc::Receiver<()>,
+    pub(crate) limits: watch::Sender<Limits>,
 }
 
-pub(super) fn startup(name: &str) -> StartupParameters {
+pub(crate) fn startup(name: &str) -> StartupParameters {
     StartupParameters::new([
         ("user", "u".to_owned()),
         ("application_name", name.to_owned()),
@@ -115,8 +115,16 @@ pub(super) fn startup(name: &str) -> StartupParameters {
     .unwrap()
 }
 
+/// For sessions to which no client comes by TCP.
+pub(crate) fn no_tls() -> Arc<dyn Fn() -> LocalTls + Send + Sync> {
+    fn none() -> LocalTls {
+        unreachable!("no client comes by TCP")
+    }
+    Arc::new(none)
+}
+
 /// Lets everything run that can, until `holds`. Time stands still meanwhile.
-pub(super) async fn until(holds: impl Fn() -> bool) {
+pub(crate) async fn until(holds: impl Fn() -> bool) {
     for _ in 0..10_000 {
         if holds() {
             return;
@@ -130,7 +138,7 @@ pub(super) async fn until(holds: impl Fn() -> bool) {
 
 impl World {
     /// Keeps so many connections ready, and holds a client for 30 s.
-    pub(super) fn new(warm_connections: u32) -> Self {
+    pub(crate) fn new(warm_connections: u32) -> Self {
         let database = FakeDatabase::new();
         let counters = Arc::new(Counters::default());
         let limits = watch::Sender::new(Limits {
@@ -158,8 +166,25 @@ impl World {
         }
     }
 
+    /// What serves the clients of its session.
+    pub(crate) fn gateway(&self) -> Gateway<FakeDatabase> {
+        let login = LocalLogin::new(SecretString::from("secret")).unwrap();
+        let parts = Parts {
+            name: self.warm.name(),
+            mode: Mode::Managed,
+            login: &login,
+            limits: &self.limits.subscribe(),
+            local_tls: &no_tls(),
+            journal: &Journal::new(),
+            counters: &self.counters,
+            tunnels: &Tunnels::new(self.counters.tunnels.clone()),
+            client_waits: mpsc::channel(1).0,
+        };
+        Gateway::to(parts, Arc::clone(&self.database))
+    }
+
     /// Waits until so many connections are kept ready.
-    pub(super) async fn until_ready(&self, count: u64) {
+    pub(crate) async fn until_ready(&self, count: u64) {
         until(|| self.counters.warm() == count).await;
     }
 }
@@ -189,63 +214,63 @@ impl FakeDatabase {
     }
 
     /// What becomes of the next log-ins.
-    pub(super) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(crate) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().answers.extend(answers);
     }
 
     /// What becomes of all others.
-    pub(super) fn answer_always(&self, answer: Answer) {
+    pub(crate) fn answer_always(&self, answer: Answer) {
         self.state().usual = answer;
     }
 
     /// Takes no password but that of this generation, and of later ones.
-    pub(super) fn accept(&self, generation: u64) {
+    pub(crate) fn accept(&self, generation: u64) {
         self.state().accepted = Generation(generation);
     }
 
     /// Has room for so many connections.
-    pub(super) fn has_room_for(&self, count: usize) {
+    pub(crate) fn has_room_for(&self, count: usize) {
         self.state().room = count;
     }
 
-    pub(super) fn hold_back(&self, cause: Cause) {
+    pub(crate) fn hold_back(&self, cause: Cause) {
         self.state().held_back = Some(cause);
     }
 
-    pub(super) fn set_search_path(&self, path: &'static str) {
+    pub(crate) fn set_search_path(&self, path: &'static str) {
         self.state().search_path = path;
     }
 
     /// A connection answers nothing any more.
-    pub(super) fn hang(&self, backend: usize) {
+    pub(crate) fn hang(&self, backend: usize) {
         self.backends
             .send_modify(|backends| backends[backend].hangs = true);
     }
 
     /// Another lease is held.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.lease.send_modify(|held| {
             let generation = held.as_ref().map_or(0, |held| held.generation.0);
             *held = Some(lease(generation + 1));
         });
     }
 
-    pub(super) fn backends(&self) -> Vec<Backend> {
+    pub(crate) fn backends(&self) -> Vec<Backend> {
         self.backends.borrow().clone()
     }
 
     /// Connections that it has, also those that are being made.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         let backends = self.backends.borrow();
         backends.iter().filter(|backend| !backend.has_ended).count()
     }
 
     /// The generations that it refused, as the connector was told.
-    pub(super) fn refused(&self) -> Vec<Generation> {
+    pub(crate) fn refused(&self) -> Vec<Generation> {
         self.state().refused.clone()
     }
 
-    pub(super) fn renewals(&self) -> usize {
+    pub(crate) fn renewals(&self) -> usize {
         self.state().renewals
     }
 

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     CloseRequest, Command, Session, Spec, Status,
-    connect::{Attempt, EarlyDial, Found, database_key},
+    connect::{Attempt, Attempts, EarlyDial, Found, MakeAttempts, database_key},
     machine::{Action, Event, Phase, RetryTrigger, SessionStateMachine},
 };
 use crate::{
@@ -76,6 +76,7 @@ pub(crate) fn spawn(
         counters: Arc::clone(&counters),
         status,
         early_dial,
+        attempts: Box::new(Attempts),
     });
     let task = tokio::spawn(driver.run(endpoint, inbox));
     Session {
@@ -102,6 +103,7 @@ struct Driver {
     concluded: u64,
     waiting_for_rotation: Vec<oneshot::Sender<Result<(), Cause>>>,
     waiting_for_look_up: Vec<oneshot::Sender<()>>,
+    attempts: Box<dyn MakeAttempts>,
     /// For the first attempt: what was begun before the target was known.
     early_dial: Option<EarlyDial>,
     /// When the target is looked up again, while the session is up.
@@ -116,6 +118,7 @@ struct Beginning<'a> {
     counters: Arc<Counters>,
     status: watch::Sender<Status>,
     early_dial: Option<EarlyDial>,
+    attempts: Box<dyn MakeAttempts>,
 }
 
 // === impl Driver ===
@@ -167,6 +170,7 @@ impl Driver {
             concluded: 0,
             waiting_for_rotation: Vec::new(),
             waiting_for_look_up: Vec::new(),
+            attempts: beginning.attempts,
             early_dial: beginning.early_dial,
             look_up_at: Clock::now(),
         }
@@ -287,10 +291,10 @@ impl Driver {
     fn begin_attempt(&mut self, is_asked_for: bool) {
         tracing::debug!(session = %self.spec.name, "attempt");
         let early_dial = self.early_dial.take();
-        let attempt = self.attempt(is_asked_for);
+        let attempt = self.attempts.attempt(self.attempt(is_asked_for));
         self.inputs.proof = None;
         let attempt = tokio::spawn(async move {
-            let outcome = attempt.run().await;
+            let outcome = attempt.await;
             // The attempt has the tunnel by now.
             drop(early_dial);
             outcome
@@ -337,10 +341,10 @@ impl Driver {
     }
 
     /// Connections go the way that was found from now on.
-    fn arrive(&mut self, found: Found) {
+    fn arrive(&mut self, mut found: Found) {
         let name = &self.spec.name;
         if self.life.phase() != Phase::Up {
-            let bastion = found.tunnel.bastion();
+            let bastion = &found.bastion;
             tracing::info!(session = %name, %bastion, "session up");
             let journal = &self.environment.journal;
             journal.of_session(name, Kind::SessionUp, format!("through {bastion}"));
@@ -348,15 +352,13 @@ impl Driver {
         self.go_where_it_leads(&found.resolved);
         self.spec.database = Some(found.lease.credential.database.clone());
         self.step.send_replace(String::new());
-        let mut level = found.pool.level();
         // It may have lost its tunnel already.
-        level.mark_changed();
-        self.inputs.level = Some(level);
+        found.level.mark_changed();
+        self.inputs.level = Some(found.level);
         self.tunnels.take_from(&found.pool);
         self.plan_look_up(found.is_looked_up);
-        if found.needs_verification {
-            self.begin_proof(&found);
-        }
+        let proof = found.proof.map(tokio::spawn);
+        self.inputs.proof = proof.map(AbortOnDropHandle::new);
     }
 
     /// What a change of the pool's means. That a tunnel ended is no loss where there is another
@@ -420,3 +422,6 @@ fn waiting_is_no_use(cause: &Cause) -> bool {
         )
         || matches!(cause, Cause::FreshCredentialsRefused { .. })
 }
+
+#[cfg(test)]
+mod tests;

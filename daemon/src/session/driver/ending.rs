@@ -96,3 +96,6 @@ async fn wait_or_hurry(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
