@@ -19,8 +19,8 @@ use crate::{
     ssh::Keepalive,
 };
 
-/// Longer than anything that a session does by itself.
-const ENOUGH: Duration = Duration::from_secs(120);
+/// Longer than what the tests wait for.
+const ENOUGH: Duration = Duration::from_secs(20);
 
 /// Hands each attempt to the test, which says how it ends.
 struct Told(mpsc::Sender<Asked>);
