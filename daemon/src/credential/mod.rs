@@ -6,6 +6,7 @@
 mod api_client;
 mod app_user;
 mod broker;
+mod database_key;
 mod grants;
 mod leases;
 mod lookup;
@@ -18,7 +19,8 @@ mod throttle;
 mod token;
 
 pub use self::{
-    broker::{Broker, BrokerSettings, DatabaseKey, DatabaseLease, SshLease},
+    broker::{Broker, BrokerSettings, DatabaseLease, SshLease},
+    database_key::DatabaseKey,
     grants::Grant,
     leases::{DueCheck, Renewals, RotationInterval},
     sign_in::{KeepIn, KeptWhere, LoggedIn, LoggedOut, SignIn, WhoAmI},

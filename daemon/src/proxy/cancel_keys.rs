@@ -7,35 +7,39 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{postgres::CancelRequest, ssh::Tunnel};
+use crate::postgres::CancelRequest;
 
-/// The keys of one session.
-#[derive(Default)]
-pub(crate) struct CancelKeys(Arc<Keys>);
+/// The keys of one session. `W` watches the end of a connection.
+pub(crate) struct CancelKeys<W>(Arc<Keys<W>>);
 
-type Keys = Mutex<HashMap<CancelRequest, CancelTarget>>;
+type Keys<W> = Mutex<HashMap<CancelRequest, CancelTarget<W>>>;
 
 /// What a cancel request with a client's key is for.
 #[derive(Clone)]
-pub(crate) struct CancelTarget {
+pub(crate) struct CancelTarget<W> {
     /// The key of the connection that the client has now. Another one than it was given where
     /// that connection has been replaced.
     pub(crate) key: CancelRequest,
-    /// The tunnel that the connection goes through.
-    pub(crate) tunnel: Tunnel,
+    /// The end of that connection, by which its tunnel is known.
+    pub(crate) closing: W,
 }
 
 /// Keeps one key valid.
-pub(crate) struct CancelKeyGuard {
-    keys: Arc<Keys>,
+pub(crate) struct CancelKeyGuard<W> {
+    keys: Arc<Keys<W>>,
     given: CancelRequest,
 }
 
 // === impl CancelKeys ===
 
-impl CancelKeys {
+impl<W: Clone> CancelKeys<W> {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
     /// Has requests with the key `given`, which a client is about to hear, lead to `target`.
-    pub(crate) fn give(&self, given: CancelRequest, target: CancelTarget) -> CancelKeyGuard {
+    pub(crate) fn give(&self, given: CancelRequest, target: CancelTarget<W>) -> CancelKeyGuard<W> {
         locked(&self.0).insert(given.clone(), target);
         CancelKeyGuard {
             keys: Arc::clone(&self.0),
@@ -44,26 +48,26 @@ impl CancelKeys {
     }
 
     /// What a request is for; `None` where no client has its key.
-    pub(crate) fn find(&self, request: &CancelRequest) -> Option<CancelTarget> {
+    pub(crate) fn find(&self, request: &CancelRequest) -> Option<CancelTarget<W>> {
         locked(&self.0).get(request).cloned()
     }
 }
 
 // === impl CancelKeyGuard ===
 
-impl CancelKeyGuard {
+impl<W> CancelKeyGuard<W> {
     /// Another connection has taken the place of the one that the client was given the key of.
-    pub(crate) fn redirect(&self, target: CancelTarget) {
+    pub(crate) fn redirect(&self, target: CancelTarget<W>) {
         locked(&self.keys).insert(self.given.clone(), target);
     }
 }
 
-impl Drop for CancelKeyGuard {
+impl<W> Drop for CancelKeyGuard<W> {
     fn drop(&mut self) {
         locked(&self.keys).remove(&self.given);
     }
 }
 
-fn locked(keys: &Keys) -> MutexGuard<'_, HashMap<CancelRequest, CancelTarget>> {
+fn locked<W>(keys: &Keys<W>) -> MutexGuard<'_, HashMap<CancelRequest, CancelTarget<W>>> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)
 }

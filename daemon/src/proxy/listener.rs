@@ -7,7 +7,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::connection::{self, Gateway, Peer};
+use super::{
+    admission::Peer,
+    connection::{self, Clients},
+    connector::Connect,
+};
 use crate::platform::{accept::Acceptor, descriptors};
 
 /// How long the next client waits in a crowd: with 500 places each has half a second and more
@@ -15,34 +19,34 @@ use crate::platform::{accept::Acceptor, descriptors};
 const BREATH: Duration = Duration::from_millis(1);
 
 /// Serves TCP clients until it is dropped.
-pub(crate) async fn tcp(listener: &TcpListener, gateway: &Arc<Gateway>) {
-    let mut acceptor = Acceptor::new(format!("port of session {}", gateway.name));
+pub(crate) async fn tcp<C: Connect>(listener: &TcpListener, clients: &Arc<Clients<C>>) {
+    let mut acceptor = Acceptor::new(format!("port of session {}", clients.name));
     loop {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         // Queries are small packets that must not wait for each other.
         let _ = stream.set_nodelay(true);
-        let is_short = make_room(&stream, gateway);
-        connection::begin(stream, Peer::Tcp, gateway);
-        breathe(gateway, is_short).await;
+        let is_short = make_room(&stream, clients);
+        connection::begin(stream, Peer::Tcp, clients);
+        breathe(clients, is_short).await;
     }
 }
 
 /// Serves clients of the Unix socket until it is dropped.
-pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
+pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clients<C>>) {
     let own = rustix::process::geteuid().as_raw();
-    let mut acceptor = Acceptor::new(format!("Unix socket of session {}", gateway.name));
+    let mut acceptor = Acceptor::new(format!("Unix socket of session {}", clients.name));
     loop {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         match stream.peer_cred().map(|peer| peer.uid()) {
             Ok(uid) => {
                 // Root can read the daemon's memory anyway.
                 let trusted = uid == own || uid == 0;
-                let is_short = make_room(&stream, gateway);
-                connection::begin(stream, Peer::Unix { uid, trusted }, gateway);
-                breathe(gateway, is_short).await;
+                let is_short = make_room(&stream, clients);
+                connection::begin(stream, Peer::Unix { uid, trusted }, clients);
+                breathe(clients, is_short).await;
             }
             Err(error) => {
-                tracing::warn!(session = %gateway.name, %error, "can't tell who a client is");
+                tracing::warn!(session = %clients.name, %error, "can't tell who a client is");
             }
         }
     }
@@ -50,17 +54,17 @@ pub(crate) async fn unix(listener: &UnixListener, gateway: &Arc<Gateway>) {
 
 /// Where what was just accepted leaves few descriptors, a silent client gives its own up.
 /// Whether that is so.
-fn make_room(accepted: impl AsFd, gateway: &Gateway) -> bool {
+fn make_room<C: Connect>(accepted: impl AsFd, clients: &Clients<C>) -> bool {
     let is_short = !descriptors::leaves_reserve(accepted);
     if is_short {
-        gateway.slots.logins.send_silent_away();
+        clients.pending.send_silent_away();
     }
     is_short
 }
 
 /// In a crowd lets those be heard that have come, before the next can take their places.
-async fn breathe(gateway: &Gateway, is_short: bool) {
-    if is_short || gateway.slots.logins.are_crowded() {
+async fn breathe<C: Connect>(clients: &Clients<C>, is_short: bool) {
+    if is_short || clients.pending.are_crowded() {
         sleep(BREATH).await;
     }
 }

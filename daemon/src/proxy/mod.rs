@@ -2,16 +2,22 @@
 //! from there to the database. Knows neither the driver nor the supervisor: whether clients
 //! get through is told by the tunnels' gate, and that one waits goes out as a signal.
 
+mod admission;
 mod cancel_keys;
 mod connection;
+mod connector;
 mod counters;
 mod drain;
 mod endpoint;
+mod gateway;
 mod leftovers;
 mod listener;
 mod outage;
 mod pending_logins;
 mod relay;
+mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upstream;
 mod verification;
 mod wait_queue;
@@ -22,16 +28,13 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-pub(crate) use cancel_keys::CancelKeys;
-pub(crate) use connection::{Gateway, Slots};
+pub(crate) use connector::Connect;
 pub use counters::{Counters, Counting};
-pub(crate) use drain::{Drain, IdlePolicy};
+pub(crate) use drain::IdlePolicy;
 pub(crate) use endpoint::locked;
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
-pub(crate) use listener::{tcp as accept_tcp, unix as accept_unix};
-pub(crate) use outage::Outage;
+pub(crate) use gateway::{Gateway, Parts};
 pub(crate) use verification::probe;
-pub(crate) use warm::WarmPool;
 
 use crate::{model::Cause, postgres::ScramVerifier};
 

@@ -3,18 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Spec;
 use crate::{
     credential::{Broker, DatabaseKey, DatabaseLease},
-    model::{Access, Cause, Generation, Resolved, Retry, Role, Target},
+    model::{Access, Cause, Generation, HostPort, Resolved, Retry, Role, Target},
     platform::{clock::BootInstant, network},
     postgres::UpstreamTls,
     proxy,
     ssh::Tunnel,
-    tunnels::{Pools, SharedPool},
+    tunnels::{Level, Pools, SharedPool},
 };
 
 /// How long an attempt that has come through waits to hear whether the target still leads
@@ -47,14 +48,32 @@ pub(super) struct Attempt {
 /// What a successful attempt found.
 pub(super) struct Found {
     pub(super) pool: SharedPool,
-    pub(super) tunnel: Tunnel,
+    /// Whether the pool has a tunnel.
+    pub(super) level: watch::Receiver<Level>,
+    pub(super) bastion: HostPort,
     pub(super) resolved: Resolved,
     pub(super) lease: DatabaseLease,
-    /// Whether the log-in that proves the way was left for later.
-    pub(super) needs_verification: bool,
+    /// The log-in that proves the way, where it was left for later.
+    pub(super) proof: Option<BoxFuture<'static, Result<(), Cause>>>,
     /// Whether it is known that the target leads there now.
     pub(super) is_looked_up: bool,
 }
+
+/// Makes attempts: the edge at which tests of the driver say how each ends.
+pub(super) trait MakeAttempts: Send + Sync + 'static {
+    /// As [`Attempt::run`].
+    fn attempt(&self, attempt: Attempt) -> BoxFuture<'static, Result<Found, Cause>>;
+
+    /// As [`Attempt::rotate`].
+    fn rotation(
+        &self,
+        attempt: Attempt,
+        asked: BootInstant,
+    ) -> BoxFuture<'static, Result<Found, Cause>>;
+}
+
+/// Makes them with the provider, the bastion and the database.
+pub(super) struct Attempts;
 
 /// A tunnel to where a target led last time, for when it still leads there: dialled while that
 /// is looked up again, or there already. Dropped, it is given up, unless a session uses it.
@@ -108,6 +127,38 @@ impl EarlyDial {
             _pool: pool,
             _dialling: AbortOnDropHandle::new(dialling),
         })
+    }
+}
+
+// === impl Attempts ===
+
+impl MakeAttempts for Attempts {
+    fn attempt(&self, attempt: Attempt) -> BoxFuture<'static, Result<Found, Cause>> {
+        attempt.run().boxed()
+    }
+
+    fn rotation(
+        &self,
+        attempt: Attempt,
+        asked: BootInstant,
+    ) -> BoxFuture<'static, Result<Found, Cause>> {
+        attempt.rotate(asked).boxed()
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn new(pool: SharedPool, tunnel: &Tunnel, resolved: Resolved, lease: DatabaseLease) -> Self {
+        Self {
+            level: pool.level(),
+            pool,
+            bastion: tunnel.bastion().clone(),
+            resolved,
+            lease,
+            proof: None,
+            is_looked_up: false,
+        }
     }
 }
 
@@ -195,22 +246,24 @@ impl Attempt {
         };
         let (tunnel, lease) = tokio::try_join!(tunnel, lease)?;
         let is_proven = self.broker.is_proven(&key, lease.generation);
-        let needs_verification = self.skip_verification && is_proven;
-        if !needs_verification {
+        let proof = if self.skip_verification && is_proven {
+            let (broker, tls) = (Arc::clone(&self.broker), self.upstream_tls.clone());
+            let (tunnel, lease) = (tunnel.clone(), Arc::clone(&lease));
+            let proof = async move { verify(&broker, &key, &tunnel, &lease, &tls).await };
+            Some(proof.boxed())
+        } else {
             match self.verify(&key, &tunnel, &lease).await {
                 // Somebody has taken it away. A client that connects asks for the next, the
                 // clock does not.
                 Err(_) if self.broker.taken_away(&key).is_some() => {}
                 outcome => outcome?,
             }
-        }
+            None
+        };
         Ok(Found {
-            pool,
-            tunnel,
-            resolved,
-            lease,
-            needs_verification,
+            proof,
             is_looked_up,
+            ..Found::new(pool, &tunnel, resolved, lease)
         })
     }
 
@@ -262,12 +315,8 @@ impl Attempt {
         let key = database_key(&self.spec, resolved);
         self.verify(&key, &tunnel, &lease).await?;
         Ok(Found {
-            pool,
-            tunnel,
-            resolved: resolved.clone(),
-            lease,
-            needs_verification: false,
             is_looked_up: true,
+            ..Found::new(pool, &tunnel, resolved.clone(), lease)
         })
     }
 

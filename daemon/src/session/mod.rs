@@ -4,11 +4,13 @@
 
 mod connect;
 mod driver;
+mod handle;
 pub mod machine;
 mod status;
 mod under_way;
 
 pub(crate) use connect::{EarlyDial, database_key, key_of};
 pub(crate) use driver::spawn;
-pub use driver::{CloseRequest, Command, END_LIMIT, Environment, Session};
+pub use driver::{END_LIMIT, Environment};
+pub use handle::{CloseRequest, Command, Session};
 pub use status::{CredentialStatus, Spec, Status};

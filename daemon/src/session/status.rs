@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::machine::Phase;
 use crate::model::{Access, Cause, Expiry, Generation, Mode, Resolved, Role, SessionName, Target};
+use crate::platform::clock;
 
 /// What a session is; the user's choice and what it led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,4 +61,23 @@ pub struct CredentialStatus {
     pub rotates_at: Option<Timestamp>,
     /// The database role.
     pub username: String,
+}
+
+// === impl Status ===
+
+impl Status {
+    /// Of a session that has done nothing yet.
+    pub(crate) fn opening(spec: &Spec) -> Self {
+        Self {
+            phase: Phase::Opening,
+            since: clock::timestamp(),
+            step: String::new(),
+            last_error: None,
+            resolved: spec.resolved.clone(),
+            credential: None,
+            database: spec.database.clone(),
+            next_attempt_at: None,
+            concluded: 0,
+        }
+    }
 }

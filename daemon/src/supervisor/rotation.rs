@@ -1,12 +1,7 @@
-//! Renewing the credentials of sessions, each by itself and within a limit.
-
-use std::time::Duration;
+//! Renewing the credentials of sessions, each by itself. The session bounds the time.
 
 use futures_util::future::join_all;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Reply, Rotated, Selection, SessionSnapshot, actor::Actor, event::Event};
 use crate::{
@@ -14,10 +9,6 @@ use crate::{
     platform::clock::{BootInstant, Clock},
     session::{self, machine::Phase},
 };
-
-/// What a renewal may take: a grant, two calls of the provider with their repeats, and a
-/// log-in. It goes on behind.
-const LIMIT: Duration = Duration::from_secs(60);
 
 impl Actor {
     pub(super) fn rotate(&mut self, selection: &Selection, reply: Reply<Vec<Rotated>>) {
@@ -76,10 +67,6 @@ async fn rotation(
             .map_err(|_| Cause::SessionClosing)?;
         answer.await.unwrap_or(Err(Cause::SessionClosing))
     };
-    let outcome = timeout(LIMIT, asking).await;
-    let late = Cause::RotationUnfinished { waited: LIMIT };
-    Rotated {
-        view,
-        outcome: outcome.unwrap_or(Err(late)),
-    }
+    let outcome = asking.await;
+    Rotated { view, outcome }
 }

@@ -7,15 +7,9 @@ use std::{
 
 use super::source::Edges;
 
-/// Files that lead to each other, and the names that lead on.
-pub(crate) struct Circle {
-    pub(crate) files: BTreeSet<PathBuf>,
-    pub(crate) told: String,
-}
-
-/// A shortest circle through each file that is in one, but for those through files of another
-/// one: they are seen once that is mended.
-pub(crate) fn all(edges: &Edges) -> Vec<Circle> {
+/// A shortest circle through each file that is in one, with the names that lead on, but for those
+/// through files of another one: they are seen once that is mended.
+pub(crate) fn all(edges: &Edges) -> Vec<String> {
     let mut told = BTreeSet::new();
     let mut circles = Vec::new();
     for start in edges.keys() {
@@ -24,10 +18,7 @@ pub(crate) fn all(edges: &Edges) -> Vec<Circle> {
         };
         if circle.iter().all(|file| !told.contains(file)) {
             told.extend(circle.iter().cloned());
-            circles.push(Circle {
-                told: describe(edges, &circle),
-                files: circle.into_iter().collect(),
-            });
+            circles.push(describe(edges, &circle));
         }
     }
     circles

@@ -23,7 +23,7 @@ use crate::server::Server;
 pub(crate) const SESSION_PASSWORD: &str = "session's own";
 
 /// Ends, with every connection, when it is dropped.
-pub(crate) struct Gateway {
+pub(crate) struct TestGateway {
     pub(crate) port: u16,
     pub(crate) socket_dir: PathBuf,
     /// The authority of the certificate that clients see.
@@ -32,8 +32,8 @@ pub(crate) struct Gateway {
     _listeners: JoinSet<()>,
 }
 
-/// What a connection is served with.
-struct Desk {
+/// What its connections share.
+struct Shared {
     server: Arc<Server>,
     role: String,
     session: SessionName,
@@ -42,15 +42,15 @@ struct Desk {
     upstream: UpstreamTls,
 }
 
-// === impl Gateway ===
+// === impl TestGateway ===
 
-impl Gateway {
+impl TestGateway {
     pub(crate) async fn open(server: &Arc<Server>, role: &str, upstream: UpstreamTlsMode) -> Self {
         let home = tempfile::Builder::new().prefix("gw").tempdir().unwrap();
         let (tls, ca_pem) = certificate();
         let ca = home.path().join("ca.pem");
         std::fs::write(&ca, ca_pem).unwrap();
-        let desk = Arc::new(Desk {
+        let shared = Arc::new(Shared {
             server: Arc::clone(server),
             role: role.to_owned(),
             session: SessionName::parse("sushi").unwrap(),
@@ -63,8 +63,8 @@ impl Gateway {
         let owner = home.path().metadata().unwrap().uid();
         let port = tcp.local_addr().unwrap().port();
         let mut listeners = JoinSet::new();
-        listeners.spawn(accept_tcp(tcp, Arc::clone(&desk)));
-        listeners.spawn(accept_unix(unix, desk, owner));
+        listeners.spawn(accept_tcp(tcp, Arc::clone(&shared)));
+        listeners.spawn(accept_unix(unix, shared, owner));
         Self {
             port,
             socket_dir: home.path().to_owned(),
@@ -75,21 +75,21 @@ impl Gateway {
     }
 }
 
-async fn accept_tcp(listener: TcpListener, desk: Arc<Desk>) {
+async fn accept_tcp(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let desk = Arc::clone(&desk);
+        let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let auth = LocalAuth::Password(&desk.verifier);
-            report(desk.serve(stream, &desk.tls, auth).await);
+            let auth = LocalAuth::Password(&shared.verifier);
+            report(shared.serve(stream, &shared.tls, auth).await);
         });
     }
 }
 
-async fn accept_unix(listener: UnixListener, desk: Arc<Desk>, owner: u32) {
+async fn accept_unix(listener: UnixListener, shared: Arc<Shared>, owner: u32) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let desk = Arc::clone(&desk);
+        let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let uid = stream.peer_cred().unwrap().uid();
             let auth = if uid == owner {
@@ -97,7 +97,7 @@ async fn accept_unix(listener: UnixListener, desk: Arc<Desk>, owner: u32) {
             } else {
                 LocalAuth::OtherUser { uid }
             };
-            report(desk.serve(stream, &TlsOffer::Declined, auth).await);
+            report(shared.serve(stream, &TlsOffer::Declined, auth).await);
         });
     }
 }
@@ -108,9 +108,9 @@ fn report(outcome: Result<(), ClientError>) {
     }
 }
 
-// === impl Desk ===
+// === impl Shared ===
 
-impl Desk {
+impl Shared {
     async fn serve<S: Stream>(
         &self,
         stream: S,

@@ -21,7 +21,7 @@ use borealisd::{
     model::Cause,
     postgres::{LoggedIn, LoginError, StartupParameters, UpstreamTls, UpstreamTlsMode, log_in},
 };
-use gateway::{Gateway, SESSION_PASSWORD};
+use gateway::{SESSION_PASSWORD, TestGateway};
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -230,7 +230,7 @@ async fn refusals_are_told_apart() {
 }
 
 /// psql as a user has it, with nothing of the environment's own.
-fn psql(gateway: &Gateway, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+fn psql(gateway: &TestGateway, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("psql"));
     command
         .env_clear()
@@ -261,7 +261,7 @@ fn answer(output: &Output) -> String {
 #[tokio::test]
 async fn libpq_with_every_sslmode() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
     let ca = gateway.ca.to_str().unwrap();
     for (variables, encrypted) in [
         (&[("PGSSLMODE", "disable")][..], false),
@@ -303,7 +303,7 @@ async fn libpq_with_every_sslmode() {
 #[tokio::test]
 async fn the_unix_socket_takes_any_name_and_no_password() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
     let socket_dir = gateway.socket_dir.to_str().unwrap();
     for user in ["sushi", "ann"] {
         let variables = [
@@ -321,7 +321,7 @@ async fn the_unix_socket_takes_any_name_and_no_password() {
 #[tokio::test]
 async fn what_the_client_asks_of_the_server_arrives() {
     let server = server();
-    let gateway = Gateway::open(&server, "streams", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "streams", UpstreamTlsMode::Prefer).await;
     let variables = [
         ("PGOPTIONS", "-c work_mem=123MB -c DateStyle=ISO,\\ DMY"),
         ("PGAPPNAME", "a name"),
@@ -344,9 +344,9 @@ async fn what_the_client_asks_of_the_server_arrives() {
 #[tokio::test]
 async fn what_is_wrong_is_said_in_psql() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
-    let closed = Gateway::open(&server, "no_login", UpstreamTlsMode::Prefer).await;
-    let strict = Gateway::open(
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let closed = TestGateway::open(&server, "no_login", UpstreamTlsMode::Prefer).await;
+    let strict = TestGateway::open(
         &server,
         "scram",
         UpstreamTlsMode::VerifyCa(vec![
@@ -412,7 +412,7 @@ async fn what_is_wrong_is_said_in_psql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn control_c_in_psql_cancels() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
     let socket_dir = gateway.socket_dir.to_str().unwrap();
     let way = |name, mode, host, port| {
         [
@@ -457,7 +457,7 @@ async fn control_c_in_psql_cancels() {
 #[tokio::test]
 async fn much_goes_through_both_ways() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
     let query = "copy (select i, repeat('x', 100) from generate_series(1, 200000) i) to stdout";
     let output = run(psql(&gateway, &[], &["-c", query])).await;
     let lines = answer(&output);
@@ -490,7 +490,7 @@ async fn much_goes_through_both_ways() {
 #[tokio::test]
 async fn pg_isready_is_answered() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Prefer).await;
     let mut command = Command::new(binary("pg_isready"));
     command
         .env_clear()
@@ -501,7 +501,7 @@ async fn pg_isready_is_answered() {
 #[tokio::test]
 async fn tokio_postgres_gets_in() {
     let server = server();
-    let gateway = Gateway::open(&server, "scram", UpstreamTlsMode::Require).await;
+    let gateway = TestGateway::open(&server, "scram", UpstreamTlsMode::Require).await;
     let config = format!(
         "host=127.0.0.1 port={} user=sushi password='session\\'s own'",
         gateway.port

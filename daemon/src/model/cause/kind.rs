@@ -127,9 +127,6 @@ impl Cause {
             Self::TooManyConnections { .. } => {
                 Kind::new("too-many-connections", C::Operation, R::Never, "53300")
             }
-            Self::RotationUnfinished { .. } => {
-                Kind::new("rotation-unfinished", C::Operation, R::Backoff, "57P03")
-            }
             Self::SessionClosing => Kind::new("session-closing", C::Operation, R::Never, "57P01"),
             Self::SessionExpired => Kind::new("session-expired", C::Operation, R::Never, "57P01"),
             Self::DaemonStopping => Kind::new("daemon-stopping", C::Operation, R::Never, "57P01"),

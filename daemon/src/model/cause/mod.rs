@@ -214,6 +214,7 @@ pub enum Cause {
     },
 
     // The session.
+    /// New credentials were asked for and are not in use.
     RotationTimedOut {
         waited: Duration,
         /// What it was at.
@@ -225,10 +226,6 @@ pub enum Cause {
     },
     TooManyConnections {
         limit: u32,
-    },
-    /// New credentials were asked for and have not come.
-    RotationUnfinished {
-        waited: Duration,
     },
     SessionClosing,
     SessionExpired,
@@ -344,7 +341,6 @@ impl Cause {
                 session::hold_timeout(*waited, because.as_deref().map(Self::words))
             }
             Self::TooManyConnections { limit } => session::too_many_connections(*limit),
-            Self::RotationUnfinished { waited } => session::rotation_unfinished(*waited),
             Self::SessionClosing => session::session_closing(),
             Self::SessionExpired => session::session_expired(),
             Self::DaemonStopping => session::daemon_stopping(),

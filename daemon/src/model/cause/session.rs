@@ -32,16 +32,6 @@ pub(super) fn too_many_connections(limit: u32) -> Words {
     )
 }
 
-pub(super) fn rotation_unfinished(waited: Duration) -> Words {
-    Words::new(
-        format!(
-            "no new credentials came within {} s",
-            waited.as_secs_f64().round()
-        ),
-        "they may still come: `borealisctl list` shows how the session fares",
-    )
-}
-
 pub(super) fn session_closing() -> Words {
     Words::new(
         "the session is being closed",

@@ -5,6 +5,5 @@ mod checkout;
 mod liveness_check;
 mod pool;
 
-pub(super) use checkout::{serve, take};
+pub(super) use checkout::{HandedOver, hand_over};
 pub(crate) use pool::WarmPool;
-pub(super) use pool::prepare;

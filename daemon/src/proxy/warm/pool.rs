@@ -23,10 +23,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     credential::DatabaseLease,
-    model::Generation,
+    model::{Generation, SessionName},
     platform::clock::{BootInstant, Clock},
     postgres::{StartupParameters, last_words},
-    proxy::{Counters, CurrentLimits, connection::Gateway, upstream::Reached},
+    proxy::{
+        Counters, CurrentLimits,
+        connector::{self, Channel, Connect, Reached, WatchClosing as _, is_full},
+    },
+    tunnels::Gate,
 };
 
 /// How long one is kept. Settings of roles and databases that are changed elsewhere take
@@ -40,16 +44,17 @@ const FULL_FOR: Duration = Duration::from_secs(60);
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The connections that a session keeps ready.
-pub(crate) struct WarmPool {
+pub(crate) struct WarmPool<C: Connect> {
+    name: SessionName,
+    connector: Arc<C>,
     limits: CurrentLimits,
-    state: Mutex<State>,
+    state: Mutex<State<C::Channel>>,
     counters: Arc<Counters>,
 }
 
-#[derive(Default)]
-struct State {
+struct State<C: Channel> {
     /// The oldest first.
-    kept: Vec<Entry>,
+    kept: Vec<Entry<C>>,
     next: u64,
     /// Connections that the database has of these, or will have: also those that are no longer
     /// kept and have not ended yet.
@@ -60,53 +65,80 @@ struct State {
     closed: bool,
 }
 
-struct Entry {
+struct Entry<C: Channel> {
     id: u64,
     startup: StartupParameters,
+    /// Of the lease that it was begun with.
+    generation: Generation,
     /// `None` while it is being made.
-    ready: Option<Ready>,
+    ready: Option<Ready<C>>,
     /// Dropped, it has the log-in that is under way given up.
     _wanted: DropGuard,
 }
 
 /// A place that a connection is to be made for.
-struct Place {
+struct Place<C: Connect> {
     id: u64,
     /// Cancelled where it is no longer wanted.
     given_up: CancellationToken,
-    _alive: AliveGuard,
+    _alive: AliveGuard<C>,
 }
 
 /// Counts a connection of the database while it lives.
-struct AliveGuard(Arc<WarmPool>);
+struct AliveGuard<C: Connect>(Arc<WarmPool<C>>);
 
-struct Ready {
-    generation: Generation,
+struct Ready<C: Channel> {
     since: BootInstant,
-    /// Asks the task that holds it; dropped, that lets go.
-    claim: oneshot::Sender<oneshot::Sender<Reached>>,
+    claim: oneshot::Sender<Claim<C>>,
 }
+
+/// Asks the task that holds a connection for it; dropped, that lets go.
+type Claim<C> = oneshot::Sender<Reached<C>>;
 
 // === impl WarmPool ===
 
-impl WarmPool {
+impl<C: Connect> WarmPool<C> {
     /// Keeps at most as many as the limits of the moment say.
-    pub(crate) fn new(limits: CurrentLimits, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(
+        name: SessionName,
+        connector: Arc<C>,
+        limits: CurrentLimits,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let state = State {
+            kept: Vec::new(),
+            next: 0,
+            alive: 0,
+            ended_at: None,
+            full_until: None,
+            closed: false,
+        };
         Arc::new(Self {
+            name,
+            connector,
             limits,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             counters,
         })
     }
 
-    /// The connection that is ready for these parameters, where it was logged in with this
-    /// credential.
-    pub(crate) async fn take(
-        &self,
-        startup: &StartupParameters,
-        generation: Generation,
-    ) -> Option<Reached> {
-        let ready = {
+    pub(crate) fn name(&self) -> &SessionName {
+        &self.name
+    }
+
+    /// What connections are made with.
+    pub(crate) fn connector(&self) -> &Arc<C> {
+        &self.connector
+    }
+
+    /// The connection that is ready for these parameters, where a log-in now would give the
+    /// same.
+    pub(crate) async fn take(&self, startup: &StartupParameters) -> Option<Reached<C::Channel>> {
+        if *self.connector.gate().borrow() != Gate::Open {
+            return None;
+        }
+        let generation = self.connector.current_lease()?.generation;
+        let kept = {
             let mut state = self.state();
             let place = state
                 .kept
@@ -114,10 +146,11 @@ impl WarmPool {
                 .position(|kept| kept.ready.is_some() && kept.startup == *startup)?;
             let kept = state.kept.remove(place);
             self.count(&state);
-            kept.ready?
+            kept
         };
+        let ready = kept.ready?;
         // Its own timer stands still while the machine sleeps.
-        if ready.generation != generation || ready.since.elapsed() >= IDLE_LIMIT {
+        if kept.generation != generation || ready.since.elapsed() >= IDLE_LIMIT {
             return None;
         }
         let (give, given) = oneshot::channel();
@@ -125,10 +158,80 @@ impl WarmPool {
         given.await.ok()
     }
 
+    /// Has a connection ready for the next client that asks for the same, in the background.
+    pub(crate) fn prepare(self: &Arc<Self>, startup: &StartupParameters) {
+        let lease = self.connector.current_lease();
+        let (Some(lease), Some(watch)) = (lease, self.connector.watch_lease()) else {
+            return;
+        };
+        let Some(place) = self.reserve(startup, lease.generation) else {
+            return;
+        };
+        let (warm, startup) = (Arc::clone(self), startup.clone());
+        tokio::spawn(async move {
+            let logging_in = timeout(LOGIN_LIMIT, warm.log_in(&lease, &startup));
+            let reached = place.given_up.run_until_cancelled(logging_in).await;
+            if let Some(Ok(Some(mut reached))) = reached {
+                match warm.put(place.id) {
+                    Some(claimed) => keep(reached, claimed, watch, || warm.remove(place.id)).await,
+                    None => last_words::terminate(&mut reached.stream).await,
+                }
+            }
+            warm.remove(place.id);
+        });
+    }
+
+    /// A log-in with what is at hand: where a renewal or a tunnel would have to be waited for,
+    /// or anything goes wrong, none.
+    pub(crate) async fn log_in_ahead(
+        &self,
+        startup: &StartupParameters,
+    ) -> Option<Reached<C::Channel>> {
+        let lease = self.connector.current_lease()?;
+        self.log_in(&lease, startup).await
+    }
+
+    async fn log_in(
+        &self,
+        lease: &DatabaseLease,
+        startup: &StartupParameters,
+    ) -> Option<Reached<C::Channel>> {
+        if *self.connector.gate().borrow() != Gate::Open {
+            return None;
+        }
+        let channel = self
+            .connector
+            .channel(&lease.credential.server)
+            .await
+            .ok()?;
+        match connector::log_in(&*self.connector, channel, lease, startup).await {
+            Ok(reached) => Some(reached),
+            Err(error) => {
+                tracing::debug!(session = %self.name, %error, "no connection ahead of need");
+                if is_full(&error) {
+                    self.give_back();
+                }
+                None
+            }
+        }
+    }
+
     /// Lets go of all: a log-in made now would begin with other settings.
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         state.kept.clear();
+        self.count(&state);
+    }
+
+    /// Lets go of those that are ready, since one of them had ended: what ended it may have ended
+    /// the others. One that is being made is newer than that, and goes on where its credential is
+    /// the newest.
+    pub(crate) fn clear_ready(&self) {
+        let newest = self.connector.current_lease().map(|lease| lease.generation);
+        let mut state = self.state();
+        state
+            .kept
+            .retain(|kept| kept.ready.is_none() && Some(kept.generation) == newest);
         self.count(&state);
     }
 
@@ -153,7 +256,11 @@ impl WarmPool {
     /// A place for a connection with these parameters, where there is to be one. Where all
     /// places are taken, the oldest connection that is ready makes room; while the limit's
     /// number are being made, no other is.
-    fn reserve(self: &Arc<Self>, startup: &StartupParameters) -> Option<Place> {
+    fn reserve(
+        self: &Arc<Self>,
+        startup: &StartupParameters,
+        generation: Generation,
+    ) -> Option<Place<C>> {
         let limit = self.limits.borrow().warm_connections as usize;
         let mut state = self.state();
         let is_full = state.full_until.is_some_and(|until| until > Instant::now());
@@ -178,6 +285,7 @@ impl WarmPool {
         state.kept.push(Entry {
             id,
             startup: startup.clone(),
+            generation,
             ready: None,
             _wanted: given_up.clone().drop_guard(),
         });
@@ -188,17 +296,12 @@ impl WarmPool {
         })
     }
 
-    /// Puts a connection in its place, unless that has been taken away.
-    fn put(
-        &self,
-        id: u64,
-        generation: Generation,
-    ) -> Option<oneshot::Receiver<oneshot::Sender<Reached>>> {
+    /// Takes note that the connection for a place is there, unless that has been taken away.
+    fn put(&self, id: u64) -> Option<oneshot::Receiver<Claim<C::Channel>>> {
         let (claim, claimed) = oneshot::channel();
         let mut state = self.state();
         let kept = state.kept.iter_mut().find(|kept| kept.id == id)?;
         kept.ready = Some(Ready {
-            generation,
             since: Clock::now(),
             claim,
         });
@@ -212,19 +315,19 @@ impl WarmPool {
         self.count(&state);
     }
 
-    fn count(&self, state: &State) {
+    fn count(&self, state: &State<C::Channel>) {
         let ready = state.kept.iter().filter(|kept| kept.ready.is_some());
         self.counters.set_warm(ready.count() as u64);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<C::Channel>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl AliveGuard ===
 
-impl Drop for AliveGuard {
+impl<C: Connect> Drop for AliveGuard<C> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.alive -= 1;
@@ -232,42 +335,15 @@ impl Drop for AliveGuard {
     }
 }
 
-/// Has a connection ready for the next client that asks for the same, in the background.
-pub(crate) fn prepare(gateway: &Arc<Gateway>, startup: &StartupParameters) {
-    let Some(place) = gateway.warm.reserve(startup) else {
-        return;
-    };
-    let (gateway, startup) = (Arc::clone(gateway), startup.clone());
-    tokio::spawn(async move {
-        let warm = Arc::clone(&gateway.warm);
-        let lease = gateway
-            .key
-            .borrow()
-            .as_ref()
-            .map(|key| gateway.broker.watch_database(key));
-        let logging_in = timeout(LOGIN_LIMIT, gateway.log_in_ahead(&startup));
-        let reached = place.given_up.run_until_cancelled(logging_in).await;
-        // What is kept doesn't keep the session.
-        drop(gateway);
-        if let (Some(Ok(Some(mut reached))), Some(lease)) = (reached, lease) {
-            match warm.put(place.id, reached.generation) {
-                Some(claimed) => keep(reached, claimed, lease, || warm.remove(place.id)).await,
-                None => last_words::terminate(&mut reached.stream).await,
-            }
-        }
-        warm.remove(place.id);
-    });
-}
-
 /// Holds a connection until it is claimed or no longer what a log-in would give.
-async fn keep(
-    mut reached: Reached,
-    claimed: oneshot::Receiver<oneshot::Sender<Reached>>,
+async fn keep<C: Channel>(
+    mut reached: Reached<C>,
+    claimed: oneshot::Receiver<Claim<C>>,
     mut lease: watch::Receiver<Option<DatabaseLease>>,
     let_go: impl FnOnce(),
 ) {
     let generation = reached.generation;
-    let tunnel = reached.closing.clone();
+    let closing = reached.closing.clone();
     let renewed = lease.wait_for(|lease| {
         lease
             .as_ref()
@@ -279,7 +355,7 @@ async fn keep(
         // Nothing is expected of it.
         _ = reached.stream.read(&mut byte) => None,
         claimed = claimed => claimed.ok(),
-        _ = tunnel.closed() => None,
+        _ = closing.closed() => None,
         _ = renewed => None,
         () = sleep(IDLE_LIMIT) => None,
     };
@@ -294,108 +370,4 @@ async fn keep(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proxy::Limits;
-
-    fn startup(name: &'static str) -> StartupParameters {
-        StartupParameters::new([("user", "u"), ("application_name", name)]).unwrap()
-    }
-
-    fn warm(limit: u32) -> (Arc<WarmPool>, Arc<Counters>) {
-        let counters = Arc::new(Counters::default());
-        let limits = watch::Sender::new(Limits {
-            connect_timeout: Duration::from_secs(30),
-            max_connections: 200,
-            warm_connections: limit,
-        });
-        let warm = WarmPool::new(limits.subscribe(), Arc::clone(&counters));
-        (warm, counters)
-    }
-
-    #[tokio::test]
-    async fn one_for_each_set_of_parameters_and_the_oldest_gives_way() {
-        let (warm, counters) = warm(2);
-        let first = warm.reserve(&startup("a")).unwrap();
-        assert!(warm.reserve(&startup("a")).is_none());
-        let second = warm.reserve(&startup("b")).unwrap();
-        let mut claimed = warm.put(first.id, Generation(1)).unwrap();
-        assert_eq!(counters.warm(), 1);
-        let _third = warm.reserve(&startup("c")).unwrap();
-        assert_eq!(counters.warm(), 0);
-        // Whoever holds it lets go.
-        assert!(claimed.try_recv().is_err());
-        assert!(warm.put(first.id, Generation(1)).is_none());
-        assert!(warm.put(second.id, Generation(1)).is_some());
-    }
-
-    #[tokio::test]
-    async fn none_with_other_parameters_or_an_older_credential() {
-        let (warm, counters) = warm(1);
-        let place = warm.reserve(&startup("a")).unwrap();
-        assert!(warm.take(&startup("a"), Generation(1)).await.is_none());
-        let mut claimed = warm.put(place.id, Generation(1)).unwrap();
-        assert!(warm.take(&startup("b"), Generation(1)).await.is_none());
-        assert!(claimed.try_recv().is_err());
-        assert_eq!(counters.warm(), 1);
-        assert!(warm.take(&startup("a"), Generation(2)).await.is_none());
-        assert_eq!(counters.warm(), 0);
-    }
-
-    #[tokio::test]
-    async fn none_where_none_is_to_be_or_the_database_is_full() {
-        let (off, _) = warm(0);
-        assert!(off.reserve(&startup("a")).is_none());
-        let (warm, _) = warm(1);
-        let replication = StartupParameters::new([("replication", "database")]).unwrap();
-        assert!(warm.reserve(&replication).is_none());
-        let place = warm.reserve(&startup("a")).unwrap();
-        // It is being made, and may have its place at the database already.
-        assert!(warm.give_back());
-        assert!(place.given_up.is_cancelled());
-        assert!(warm.put(place.id, Generation(1)).is_none());
-        assert!(warm.reserve(&startup("a")).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_has_ended_counts_until_the_database_knows() {
-        let (warm, _) = warm(1);
-        assert!(!warm.give_back());
-        tokio::time::advance(FULL_FOR).await;
-        drop(warm.reserve(&startup("a")).unwrap());
-        assert!(warm.give_back());
-        tokio::time::advance(RELEASE_LIMIT).await;
-        assert!(!warm.give_back());
-    }
-
-    /// Each client with parameters of its own, as job runners have them.
-    #[tokio::test]
-    async fn no_more_are_made_at_a_time_than_are_kept() {
-        let (warm, _) = warm(2);
-        let names: Vec<_> = (0..200).map(|number| format!("job {number}")).collect();
-        let own = |name: &String| {
-            StartupParameters::new([("user", "u".to_owned()), ("application_name", name.clone())])
-                .unwrap()
-        };
-        let making: Vec<_> = names
-            .iter()
-            .filter_map(|name| warm.reserve(&own(name)))
-            .collect();
-        assert_eq!(making.len(), 2);
-        assert!(!making.iter().any(|place| place.given_up.is_cancelled()));
-        // Ready ones make room, but not faster than they end.
-        let ready: Vec<_> = making
-            .iter()
-            .filter_map(|place| warm.put(place.id, Generation(1)))
-            .collect();
-        let next: Vec<_> = names
-            .iter()
-            .filter_map(|name| warm.reserve(&own(name)))
-            .collect();
-        assert_eq!((ready.len(), next.len()), (2, 2));
-        for place in &next {
-            warm.put(place.id, Generation(1)).unwrap();
-        }
-        assert!(warm.reserve(&own(&names[199])).is_none());
-    }
-}
+mod tests;

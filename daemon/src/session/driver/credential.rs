@@ -30,23 +30,6 @@ struct Check {
 }
 
 impl Driver {
-    /// Proves a way that was trusted because its credential was let in before.
-    pub(super) fn begin_proof(&mut self, found: &Found) {
-        let (tunnel, lease) = (found.tunnel.clone(), Arc::clone(&found.lease));
-        let (broker, upstream_tls) = (
-            Arc::clone(&self.environment.broker),
-            self.environment.upstream_tls.borrow().clone(),
-        );
-        let Some(key) = self.key.borrow().clone() else {
-            return;
-        };
-        let proof =
-            tokio::spawn(
-                async move { verify(&broker, &key, &tunnel, &lease, &upstream_tls).await },
-            );
-        self.inputs.proof = Some(AbortOnDropHandle::new(proof));
-    }
-
     /// A credential that has been taken away is renewed by whoever needs it, and a tunnel that
     /// has ended is missed by itself.
     pub(super) fn learn_proof(&mut self, outcome: Result<(), Cause>) -> Option<Event> {
@@ -114,7 +97,7 @@ impl Driver {
     pub(super) fn rotate(&mut self, asked: BootInstant, reply: oneshot::Sender<Result<(), Cause>>) {
         self.waiting_for_rotation.push(reply);
         if self.inputs.rotation.is_none() {
-            let rotation = self.attempt(true).rotate(asked);
+            let rotation = self.attempts.rotation(self.attempt(true), asked);
             self.inputs.rotation = Some(AbortOnDropHandle::new(tokio::spawn(rotation)));
         }
     }

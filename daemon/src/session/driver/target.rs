@@ -123,7 +123,7 @@ impl Driver {
         self.key.send_replace(Some(key));
         if !is_known {
             // Those that are kept ready lead to where it led before.
-            self.gateway.warm.clear();
+            self.gateway.has_moved();
             self.inputs.check = None;
         }
     }
