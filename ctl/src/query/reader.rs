@@ -348,8 +348,8 @@ impl Reader {
             .ask(&format!(
                 "select pg_catalog.format_type(c.o, nullif(c.m, -1)), \
                  case when t.typcategory = 'A' then t.typelem end \
-                 from pg_catalog.unnest('{{{oids}}}'::pg_catalog.oid[], '{{{modifiers}}}'::pg_catalog.int4[]) \
-                 with ordinality c(o, m, n) left join pg_catalog.pg_type t on t.oid = c.o order by c.n"
+                 from rows from (pg_catalog.unnest('{{{oids}}}'::pg_catalog.oid[]), \
+                 pg_catalog.unnest('{{{modifiers}}}'::pg_catalog.int4[])) with ordinality c(o, m, n) left join pg_catalog.pg_type t on t.oid = c.o order by c.n"
             ))
             .await?;
         let columns = described.into_iter().zip(types).map(|(column, mut row)| {

@@ -95,9 +95,6 @@ impl Calls {
         cancelled: &CancellationToken,
     ) -> Result<W::Result, Stopped> {
         let until = Instant::now() + PATIENCE;
-        let name = unless(cancelled, self.databases.choose(database))
-            .await?
-            .map_err(Stopped::Failed)?;
         let turn = match self.turns.try_acquire() {
             Ok(turn) => Ok(turn),
             Err(_) => {
@@ -109,7 +106,7 @@ impl Calls {
         let _turn = turn.map_err(|_| Stopped::Cancelled)?;
         loop {
             let trouble = match self
-                .attempt(&name, agent, work, progress, cancelled, until)
+                .attempt(database, agent, work, progress, cancelled, until)
                 .await
             {
                 Ok(result) => return Ok(result),
@@ -126,17 +123,20 @@ impl Calls {
 
     async fn attempt<W: Work>(
         &self,
-        name: &str,
+        database: Option<&str>,
         agent: &str,
         work: &W,
         progress: &Progress,
         cancelled: &CancellationToken,
         until: Instant,
     ) -> Result<W::Result, Ended> {
+        let choosing = self.databases.choose(database);
+        let name = unless(cancelled, choosing).await.map_err(Ended::Final)?;
+        let name = name.map_err(unreached)?;
         progress.at(&format!("connecting to {name}"));
         let reached = tokio::select! {
-            reached = self.databases.reach(name) => reached.map_err(unreached)?,
-            never = self.follow(name, progress) => match never {},
+            reached = self.databases.reach(&name) => reached.map_err(unreached)?,
+            never = self.follow(&name, progress) => match never {},
             () = cancelled.cancelled() => return Err(Ended::Final(Stopped::Cancelled)),
         };
         let canceller = Canceller::new(&reached.place);

@@ -1,5 +1,7 @@
 //! The protocol's side: which tools there are, and what becomes of a call.
 
+use std::sync::Arc;
+
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -60,7 +62,7 @@ fn tools() -> Vec<Tool> {
         .with_title(title)
         .with_annotations(annotations)
     };
-    vec![
+    let all = [
         tool(
             "list_databases",
             "List databases",
@@ -92,11 +94,31 @@ fn tools() -> Vec<Tool> {
             "explain",
             "Explain a statement",
             "Shows PostgreSQL's plan for one statement without executing it. With `analyze` a query \
-             is executed and measured; what writes can't be.",
+             is executed and measured; what writes can't be. PostgreSQL explains to a role what that \
+             role may execute: here, queries.",
         )
         .with_input_schema::<ExplainArguments>()
         .with_output_schema::<Plan>(),
-    ]
+    ];
+    all.into_iter().map(plain).collect()
+}
+
+/// Without the formats of Rust's numbers, which clients' validators warn of.
+fn plain(mut tool: Tool) -> Tool {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.remove("format");
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    if let Some(schema) = tool.output_schema.as_mut().map(Arc::make_mut) {
+        schema.values_mut().for_each(strip);
+    }
+    tool
 }
 
 // === impl Server ===
@@ -272,7 +294,9 @@ mod tests {
             let description = tool.description.unwrap();
             assert!(description.contains("untrusted content"), "{description}");
             assert_eq!(tool.input_schema["type"], "object");
-            assert_eq!(tool.output_schema.unwrap()["type"], "object");
+            let output = tool.output_schema.unwrap();
+            assert_eq!(output["type"], "object");
+            assert!(!serde_json::to_string(&output).unwrap().contains("uint"));
             let annotations = tool.annotations.unwrap();
             assert_eq!(annotations.read_only_hint, Some(true));
             assert_eq!(annotations.destructive_hint, Some(false));
