@@ -21,7 +21,7 @@ use crate::{
     provider::Waiting,
     session::key_of,
     session::machine::Phase,
-    ssh::{self, ChannelStream, Tunnel},
+    ssh::{self, ChannelStream, Route, Tunnel},
     supervisor::SessionSnapshot,
 };
 
@@ -194,7 +194,7 @@ impl Doctor {
     ) -> Result<Tunnel, (&'static str, &'static str)> {
         let began = Instant::now();
         let keepalive = *self.keepalive.borrow();
-        match ssh::dial(lease, keepalive, 0).await {
+        match ssh::dial(lease, keepalive, 0, Route::default()).await {
             Ok(tunnel) => {
                 report
                     .ok("host-key", "is the one that the add-on's API gave")

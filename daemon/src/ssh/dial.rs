@@ -23,6 +23,7 @@ use super::{
     loss::Loss,
     metered_stream::MeteredStream,
     receive_window::ReceiveWindow,
+    route::Route,
     tunnel::Parts,
 };
 use crate::model::{Cause, Lease, SshCredential};
@@ -52,7 +53,8 @@ const WITH_AES: &[cipher::Name] = &[
 ];
 
 /// Connects to the bastion and logs in. How many `others` its session has already decides how
-/// much of the line the tunnel is to fill alone.
+/// much of the line the tunnel is to fill alone; `route` is what all tunnels to the bastion have
+/// in common.
 ///
 /// # Errors
 /// The cause, classified: unreachable, refused before SSH began (busy), host key differs, key
@@ -61,6 +63,7 @@ pub async fn dial(
     lease: &Lease<SshCredential>,
     keepalive: Keepalive,
     others: usize,
+    route: Route,
 ) -> Result<Tunnel, Cause> {
     let credential = &lease.credential;
     let bastion = &credential.bastion;
@@ -102,7 +105,7 @@ pub async fn dial(
                 intake,
                 window,
             };
-            Ok(Tunnel::new(parts, keepalive))
+            Ok(Tunnel::new(parts, keepalive, route))
         }
         Ok(Err(failure)) => Err(failure.cause(bastion, stats.greeting().or(loss.farewell()))),
         Err(_) => Err(unreachable(with_words(

@@ -4,15 +4,20 @@
 //! an upload goes nowhere.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 
 use russh::client::Handle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{handler::Handler, intake::Intake, loss::Loss, metered_stream::LinkStats};
+use super::{
+    handler::Handler, intake::Intake, loss::Loss, metered_stream::LinkStats, route::Route,
+};
 
 /// How soon a silent line counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +33,39 @@ pub struct Keepalive {
 /// more often than every other second are not known.
 const WHILE_PAUSED: Duration = Duration::from_secs(1);
 
+/// Lines are looked at so often in each interval, all of them at the same moments: a laptop
+/// then wakes for all its lines together.
+const TICKS: u32 = 2;
+
+/// A tunnel that nobody uses is probed only each so many intervals, while another tunnel to the
+/// same bastion is probed in each.
+const IDLE: u32 = 4;
+
+/// What the moments are counted from.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A question that the server has not answered yet.
+#[derive(Clone, Copy)]
+struct Probe {
+    /// The line's signs of life when it was asked.
+    signs: u64,
+    /// Without another sign by then, the line is dead.
+    deadline: Instant,
+}
+
+/// Why a watch goes on.
+enum Waited {
+    Due,
+    /// Another tunnel to the same bastion has no answer.
+    Doubted,
+    /// Nobody uses the connection any more.
+    Unused,
+}
+
 /// Watches one connection.
 pub(super) struct Watch {
     pub(super) keepalive: Keepalive,
+    pub(super) route: Route,
     pub(super) closed: CancellationToken,
     pub(super) loss: Loss,
     pub(super) stats: LinkStats,
@@ -57,31 +92,66 @@ impl Watch {
     /// Whether the line is dead, or else nobody uses it any more.
     async fn until_dead(&self, handle: &WeakHandle) -> bool {
         let Keepalive { interval, timeout } = self.keepalive;
+        let mut doubts = self.route.doubts();
+        let mut probe: Option<Probe> = None;
         loop {
-            let due = Instant::now() + interval.saturating_sub(self.stats.silent_for());
-            if !self.wait_until(due, handle).await {
-                return false;
-            }
-            if self.stats.silent_for() < interval {
-                continue;
-            }
+            let tick = next_tick(Instant::now(), interval / TICKS);
+            let due = probe.map_or(tick, |probe| tick.min(probe.deadline));
+            let is_doubted = match self.wait_until(due, handle, &mut doubts).await {
+                Waited::Unused => return false,
+                Waited::Doubted => true,
+                Waited::Due => false,
+            };
             let signs = self.stats.signs();
-            let deadline = Instant::now() + timeout;
-            if !ask(handle, deadline).await || !self.wait_until(deadline, handle).await {
-                return false;
-            }
-            if self.stats.signs() == signs && !self.intake.is_paused() {
-                return true;
+            let now = Instant::now();
+            match probe {
+                Some(asked) if asked.signs == signs && !self.intake.is_paused() => {
+                    if now >= asked.deadline {
+                        return true;
+                    }
+                    if !is_doubted {
+                        self.route.doubt();
+                    }
+                }
+                _ if is_doubted || self.is_due(now) => {
+                    let deadline = now + timeout;
+                    probe = Some(Probe { signs, deadline });
+                    if !ask(handle, deadline).await {
+                        return false;
+                    }
+                }
+                _ => probe = None,
             }
         }
     }
 
+    /// Whether the line is to be probed at this tick.
+    fn is_due(&self, now: Instant) -> bool {
+        let interval = self.keepalive.interval;
+        let tick = interval / TICKS;
+        // At the next tick it would have been silent for longer than the interval.
+        let silent_for = self.stats.silent_for() + tick;
+        silent_for > interval
+            && (self.intake.count() > 0
+                || silent_for > interval * IDLE
+                || self.route.watch_over(now, now + interval - tick / 2))
+    }
+
     /// Waits, longer where the line isn't read meanwhile.
-    async fn wait_until(&self, due: Instant, handle: &WeakHandle) -> bool {
+    async fn wait_until(
+        &self,
+        due: Instant,
+        handle: &WeakHandle,
+        doubts: &mut watch::Receiver<u64>,
+    ) -> Waited {
         tokio::select! {
             biased;
-            () = self.intake.paused() => self.while_paused(handle).await,
-            () = sleep_until(due) => true,
+            () = self.intake.paused() => match self.while_paused(handle).await {
+                true => Waited::Due,
+                false => Waited::Unused,
+            },
+            Ok(()) = doubts.changed() => Waited::Doubted,
+            () = sleep_until(due) => Waited::Due,
         }
     }
 
@@ -104,6 +174,15 @@ impl Watch {
     }
 }
 
+/// The first moment after `now` that is a whole number of `pause`s away from the origin.
+fn next_tick(now: Instant, pause: Duration) -> Instant {
+    let pause = pause.max(Duration::from_millis(1)).as_nanos();
+    let since = now.saturating_duration_since(*ORIGIN).as_nanos();
+    let next = (since / pause + 1) * pause;
+    let next = u64::try_from(next).unwrap_or(u64::MAX);
+    *ORIGIN + Duration::from_nanos(next)
+}
+
 /// Asks for an answer, without waiting for it; `false` where nobody uses the connection.
 async fn ask(handle: &WeakHandle, deadline: Instant) -> bool {
     let Some(handle) = handle.upgrade() else {
@@ -112,4 +191,23 @@ async fn ask(handle: &WeakHandle, deadline: Instant) -> bool {
     // Where it can't even be asked, the line is full or dead.
     let _ = timeout_at(deadline, handle.send_keepalive(true)).await;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_the_same_for_all_lines() {
+        let pause = Duration::from_millis(2500);
+        let first = next_tick(*ORIGIN, pause);
+        assert_eq!(first, *ORIGIN + pause);
+        let between = [0, 1, 1200, 2499].map(|ms| first + Duration::from_millis(ms));
+        assert!(
+            between
+                .iter()
+                .all(|now| next_tick(*now, pause) == first + pause)
+        );
+        assert_eq!(next_tick(first + pause, pause), first + 2 * pause);
+    }
 }

@@ -16,10 +16,12 @@ mod keepalive;
 mod loss;
 mod metered_stream;
 mod receive_window;
+mod route;
 mod tunnel;
 
 pub use channel::{ChannelStream, Reserved};
 pub use dial::dial;
 pub use host_key::HostKey;
 pub use keepalive::Keepalive;
+pub use route::Route;
 pub use tunnel::{Closing, Liveness, Tunnel};

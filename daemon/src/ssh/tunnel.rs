@@ -13,6 +13,7 @@ use super::{
     loss::Loss,
     metered_stream::LinkStats,
     receive_window::ReceiveWindow,
+    route::Route,
 };
 use crate::model::{Cause, Generation, HostPort};
 
@@ -105,10 +106,11 @@ impl Closing {
 // === impl Tunnel ===
 
 impl Tunnel {
-    /// Watched over as `keepalive` says.
-    pub(super) fn new(parts: Parts, keepalive: Keepalive) -> Self {
+    /// Watched over as `keepalive` says, beside the others on the same way.
+    pub(super) fn new(parts: Parts, keepalive: Keepalive, route: Route) -> Self {
         let watch = Watch {
             keepalive,
+            route,
             closed: parts.closed.clone(),
             loss: parts.loss.clone(),
             stats: parts.stats.clone(),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use super::Link;
 use crate::{
     credential::Broker,
     model::{Cause, HostPort},
-    ssh::{self, Keepalive, Tunnel},
+    ssh::{self, Keepalive, Route, Tunnel},
 };
 
 /// Handshakes with one bastion at a time, of all pools. sshd begins to refuse connections at
@@ -56,14 +56,15 @@ pub(crate) struct Dialer {
     pub(super) handshakes: Arc<Handshakes>,
 }
 
-/// The handshakes under way, by bastion.
+/// The handshakes under way and the tunnels, by bastion.
 #[derive(Default)]
-pub(super) struct Handshakes(Mutex<HashMap<HostPort, Weak<Places>>>);
+pub(super) struct Handshakes(Mutex<HashMap<HostPort, Arc<Places>>>);
 
-/// The places for handshakes with one bastion.
+/// The places for handshakes with one bastion, and the way there.
 struct Places {
     all: Semaphore,
     further: Semaphore,
+    route: Route,
 }
 
 // === impl Dialer ===
@@ -81,7 +82,7 @@ impl Dial for Dialer {
             Dialled::First => 0,
             Dialled::Further { others } => others,
         };
-        match ssh::dial(&lease, keepalive, others).await {
+        match ssh::dial(&lease, keepalive, others, places.route.clone()).await {
             Ok(tunnel) => {
                 self.broker.ssh_took(&self.addon, lease.generation);
                 Ok((tunnel, began.elapsed()))
@@ -102,15 +103,16 @@ impl Dial for Dialer {
 impl Handshakes {
     fn with(&self, bastion: &HostPort) -> Arc<Places> {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = hosts.get(bastion).and_then(Weak::upgrade) {
-            return places;
+        if let Some(places) = hosts.get(bastion) {
+            return Arc::clone(places);
         }
-        hosts.retain(|_, places| places.strong_count() > 0);
+        hosts.retain(|_, places| Arc::strong_count(places) > 1 || places.route.is_used());
         let places = Arc::new(Places {
             all: Semaphore::new(HANDSHAKES),
             further: Semaphore::new(FURTHER_HANDSHAKES),
+            route: Route::default(),
         });
-        hosts.insert(bastion.clone(), Arc::downgrade(&places));
+        hosts.insert(bastion.clone(), Arc::clone(&places));
         places
     }
 }

@@ -15,6 +15,10 @@ pub(super) const MAX_TUNNELS: usize = 8;
 /// as an application's pool or a test suite that is started once more.
 pub(super) const SPARE_FOR: Duration = Duration::from_secs(300);
 
+/// How many tunnels of all pools are kept so, beside one for each pool: a workstation with many
+/// add-ons has none to spare, as each one costs memory, a descriptor and its share of the probes.
+const SPARE_TUNNELS: usize = 16;
+
 /// How long a bastion that refused another tunnel isn't asked for one.
 pub(super) const FULL_FOR: Duration = Duration::from_secs(60);
 
@@ -44,6 +48,11 @@ pub(super) struct TunnelLoad {
 /// When a check first found a tunnel idle, since it was used last.
 #[derive(Default)]
 pub(super) struct Idle(Option<Instant>);
+
+/// How many idle tunnels each pool may keep where there are so many pools.
+pub(super) fn most_idle(pools: usize) -> usize {
+    1 + SPARE_TUNNELS / pools.max(1)
+}
 
 /// Which idle tunnel comes first: the newest key's, and of those the one that may fill most of the
 /// line. Of downloads at once the one with the least would last longest, with the line to itself.
@@ -166,6 +175,14 @@ mod tests {
         };
         assert_eq!(shared(&[busy, load(3, 80), jammed], false), Some(1));
         assert_eq!(shared(&[jammed, busy], false), Some(1));
+    }
+
+    #[test]
+    fn what_is_spare_is_shared_out_among_the_pools() {
+        assert!(most_idle(1) >= MAX_TUNNELS && most_idle(2) >= MAX_TUNNELS);
+        assert_eq!(most_idle(5), 4);
+        assert_eq!(most_idle(25), 1);
+        assert!((1..100).all(|pools| (most_idle(pools) - 1) * pools <= SPARE_TUNNELS));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -28,9 +28,6 @@ use crate::{
     model::{Cause, Generation, HostPort},
     ssh::Liveness,
 };
-
-/// How often it is looked for those.
-const PRUNE_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a tunnel that is probed may be silent. TCP sends again after 0.2 to 1 s, and
 /// twice that the next time.
@@ -80,10 +77,6 @@ impl<D: Dial> Pool<D> {
             level: watch::Sender::new(Level::Down(None)),
             stop: stop.clone(),
         });
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(prune(Arc::clone(&inner))),
-        );
         Self {
             inner,
             _stop: stop.drop_guard(),
@@ -149,6 +142,12 @@ impl<D: Dial> Pool<D> {
         if self.inner.state.network_changed(revision, Instant::now()) {
             self.inner.probe();
         }
+    }
+
+    /// Ends tunnels that nobody has used for long, and those that are idle beyond so many. To be
+    /// called now and then.
+    pub(super) fn prune(&self, most_idle: usize) {
+        self.inner.state.prune(Instant::now(), most_idle);
     }
 
     /// Opens a channel for one connection, on a tunnel of its own as far as possible.
@@ -351,16 +350,6 @@ impl<D: Dial> Inner<D> {
             self.ended(cause.clone());
         }
         answer
-    }
-}
-
-/// Ends tunnels that nobody uses, now and then.
-async fn prune<D: Dial>(inner: Arc<Inner<D>>) {
-    let mut look = interval(PRUNE_PAUSE);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        look.tick().await;
-        inner.state.prune(Instant::now());
     }
 }
 

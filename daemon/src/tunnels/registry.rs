@@ -4,15 +4,23 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     dialler::{Dialer, Handshakes},
+    policy::most_idle,
     pool::{Level, Pool},
 };
 use crate::{credential::Broker, model::Cause, ssh::Keepalive};
+
+/// How often it is looked for tunnels that nobody uses.
+const PRUNE_PAUSE: Duration = Duration::from_secs(30);
 
 /// A pool as its sessions hold it; it ends with the last of them.
 pub(crate) type SharedPool = Arc<Pool<Dialer>>;
@@ -28,18 +36,20 @@ pub struct Pools {
 // === impl Pools ===
 
 impl Pools {
-    /// None so far. `keepalive` is for tunnels that are made from then on.
+    /// None so far. `keepalive` is for tunnels that are made from then on. To be called within
+    /// the runtime that they are to work in.
     pub fn new(broker: Arc<Broker>, keepalive: watch::Receiver<Keepalive>) -> Arc<Self> {
-        Arc::new(Self {
+        let pools = Arc::new(Self {
             broker,
             keepalive,
             handshakes: Arc::default(),
             pools: Mutex::default(),
-        })
+        });
+        tokio::spawn(prune(Arc::downgrade(&pools)));
+        pools
     }
 
-    /// The pool of an add-on: all its sessions have the same SSH user. To be called within the
-    /// runtime that it is to work in.
+    /// The pool of an add-on: all its sessions have the same SSH user.
     pub(crate) fn of(&self, addon: &str) -> SharedPool {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(addon).and_then(Weak::upgrade) {
@@ -60,6 +70,25 @@ impl Pools {
         tokio::spawn(pool.stopped().run_until_cancelled_owned(follow));
         pools.insert(addon.to_owned(), Arc::downgrade(&pool));
         pool
+    }
+}
+
+/// Ends tunnels that nobody uses, now and then: one timer for all pools. Ends with the last
+/// user of the pools.
+async fn prune(pools: Weak<Pools>) {
+    let mut look = interval(PRUNE_PAUSE);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let Some(pools) = pools.upgrade() else {
+            return;
+        };
+        let pools = pools.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive: Vec<_> = pools.values().filter_map(Weak::upgrade).collect();
+        drop(pools);
+        for pool in &alive {
+            pool.prune(most_idle(alive.len()));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use borealisd::{
     model::{Cause, Generation, HostPort, Lease, SshCredential},
-    ssh::{self, Keepalive},
+    ssh::{self, Keepalive, Route},
 };
 use jiff::Timestamp;
 use server::Sshd;
@@ -64,7 +64,13 @@ async fn echo() -> HostPort {
 }
 
 async fn speaks(sshd: &Sshd, host_key: &str, private_key: &str) -> Result<(), Cause> {
-    let tunnel = ssh::dial(&lease(sshd, host_key, private_key), KEEPALIVE, 0).await?;
+    let tunnel = ssh::dial(
+        &lease(sshd, host_key, private_key),
+        KEEPALIVE,
+        0,
+        Route::default(),
+    )
+    .await?;
     let server = echo().await;
     let mut channel = tunnel.reserve().open(&server).await?;
     channel.write_all(b"there and back").await.unwrap();
@@ -142,7 +148,9 @@ async fn a_key_that_the_server_does_not_know_is_a_refused_log_in() {
 async fn a_database_that_is_down_is_told_from_a_lost_line() {
     let sshd = Sshd::start(&["ed25519"], "ed25519");
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .unwrap();
     // A port that was free a moment ago.
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,7 +178,9 @@ async fn what_is_no_ssh_server_is_said_to_be_none() {
     let server = echo().await;
     let mut lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
     lease.credential.bastion = server;
-    let outcome = ssh::dial(&lease, KEEPALIVE, 0).await.err();
+    let outcome = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .err();
     assert!(
         matches!(outcome, Some(Cause::BastionUnreachable { .. })),
         "{outcome:?}"
@@ -190,7 +200,9 @@ async fn what_a_server_says_before_it_closes_is_told() {
         }
     };
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let refused = ssh::dial(&lease, KEEPALIVE, 0).await.err();
+    let refused = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .err();
     let Some(Cause::BastionBusy { said, .. }) = &refused else {
         panic!("{refused:?}");
     };
@@ -221,13 +233,17 @@ async fn a_server_that_closes_at_once_is_told_from_one_that_is_no_ssh_server() {
     let sshd = Sshd::start(&["ed25519"], "ed25519");
     let mut lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
     lease.credential.bastion = closes_with(b"").await;
-    let outcome = ssh::dial(&lease, KEEPALIVE, 0).await.err();
+    let outcome = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .err();
     assert!(
         matches!(outcome, Some(Cause::BastionBusy { said: None, .. })),
         "{outcome:?}"
     );
     lease.credential.bastion = closes_with(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-    let outcome = ssh::dial(&lease, KEEPALIVE, 0).await.err();
+    let outcome = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .err();
     let Some(Cause::BastionUnreachable { detail, .. }) = &outcome else {
         panic!("{outcome:?}");
     };
@@ -271,7 +287,9 @@ async fn source(length: usize) -> HostPort {
 /// Downloads over `channels` of one tunnel at once, and uploads as well; each is whole.
 async fn nothing_is_lost(sshd: &Sshd, channels: usize, down: usize, up: usize) {
     let lease = lease(sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .unwrap();
     let server = source(down).await;
     let mut transfers = JoinSet::new();
     for _ in 0..channels {
@@ -310,7 +328,9 @@ async fn all_comes_after_a_pause(channels: usize) {
     // Three seconds.
     let sshd = Sshd::with_settings("ClientAliveInterval 1\nClientAliveCountMax 2");
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .unwrap();
     let server = source(LENGTH).await;
     let mut readers = Vec::new();
     for _ in 0..channels {
@@ -346,7 +366,9 @@ async fn readers_that_share_a_line_may_pause() {
 async fn a_reader_that_stops_again_and_again_stops_nobody() {
     let sshd = Sshd::start(&["ed25519"], "ed25519");
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .unwrap();
     let server = source(96 << 20).await;
     let mut fitful = tunnel.reserve().open(&server).await.unwrap();
     let mut prompt = tunnel.reserve().open(&echo().await).await.unwrap();
@@ -387,7 +409,9 @@ async fn a_near_server_is_not_made_to_pile_up_a_result() {
     const LENGTH: usize = 64 * 1024 * 1024;
     let sshd = Sshd::start(&["ed25519"], "ed25519");
     let lease = lease(&sshd, &sshd.host_key("ed25519"), &sshd.user_key());
-    let tunnel = ssh::dial(&lease, KEEPALIVE, 0).await.unwrap();
+    let tunnel = ssh::dial(&lease, KEEPALIVE, 0, Route::default())
+        .await
+        .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = HostPort {

@@ -62,8 +62,13 @@ fn command(environment: &[(String, String)], home: &Path) -> Command {
 
 /// A process's resident memory in KiB.
 pub fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// A line of what the kernel says of a process's memory (proc(5)), in KiB.
+fn memory(pid: u32, which: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     let number = line.and_then(|line| line.split_whitespace().next());
     number
         .and_then(|number| number.parse().ok())
@@ -129,6 +134,11 @@ impl Daemon {
     /// Its resident memory in KiB.
     pub fn resident(&self) -> u64 {
         resident(self.pid())
+    }
+
+    /// What of it is not the binary, in KiB: the same in a debug build as in a released one.
+    pub fn allocated(&self) -> u64 {
+        memory(self.pid(), "RssAnon:")
     }
 
     /// How often one of its threads was woken so far (proc(5), `voluntary_ctxt_switches`).

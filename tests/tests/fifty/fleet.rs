@@ -43,8 +43,10 @@ pub(crate) struct Calls {
 #[derive(Debug)]
 #[allow(dead_code, reason = "what is only printed is for who reads it")]
 pub(crate) struct Quiet {
-    /// In KiB.
+    /// Resident, in KiB.
     pub(crate) memory: u64,
+    /// What of it is not the binary, in KiB.
+    pub(crate) allocated: u64,
     pub(crate) descriptors: usize,
     pub(crate) tunnels: u64,
     pub(crate) wake_ups_a_second: f64,
@@ -71,6 +73,8 @@ impl Fleet {
         });
         // A line for each packet would be what is measured.
         machine.set("BOREALIS_LOG", "borealisd=info");
+        let clock = machine.path("clock");
+        machine.set("BOREALIS_TEST_CLOCK", &clock.display().to_string());
         machine.start_daemon();
         let seen = machine.sandbox.stats();
         Self {
@@ -111,6 +115,12 @@ impl Fleet {
         assert_eq!(self.machine.stop_daemon(), Some(0));
         self.machine.start_daemon();
         self.all_up("restart");
+    }
+
+    /// Has the daemon's clock find that so much time has passed.
+    pub(crate) fn skip(&self, time: Duration) {
+        let clock = self.machine.path("clock");
+        fs::write(clock, time.as_secs().to_string()).unwrap();
     }
 
     /// Waits until every session is up; nobody does anything for it.
@@ -192,8 +202,18 @@ impl Fleet {
     /// Looks at the daemon while nobody asks anything of it.
     pub(crate) fn await_quiet(&self) -> Quiet {
         let daemon = self.machine.daemon();
-        // What was kept ready for clients that came is given up after a minute.
-        last(Duration::from_secs(65));
+        // What was kept ready for clients that came is given up after a minute, the tunnels below
+        // it after another.
+        let sandbox = &self.machine.sandbox;
+        let few = sandbox.wait_for(PATIENCE, |stats| {
+            stats.bastion.open_connections == Some(ADDONS as u64)
+        });
+        if let Err(seen) = sandbox.block_on(few) {
+            self.check(
+                false,
+                format!("more than a tunnel for each add-on: {seen:?}"),
+            );
+        }
         let before = daemon.wake_ups();
         last(QUIET);
         let woken = u32::try_from(daemon.wake_ups() - before).unwrap();
@@ -205,6 +225,7 @@ impl Fleet {
             |target: &std::path::PathBuf| target.display().to_string().ends_with("(deleted)");
         Quiet {
             memory: daemon.resident(),
+            allocated: daemon.allocated(),
             descriptors: daemon.descriptors(),
             tunnels: self.bastion().open_connections.unwrap(),
             wake_ups_a_second: f64::from(woken) / QUIET.as_secs_f64(),

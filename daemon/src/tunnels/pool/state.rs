@@ -273,8 +273,9 @@ impl<L: Link> PoolState<L> {
         }
     }
 
-    /// Takes out what has been idle for long, but for one.
-    pub(super) fn prune(&self, now: Instant) {
+    /// Takes out what has been idle for long, but for one; and what was idle the last time too,
+    /// beyond so many.
+    pub(super) fn prune(&self, now: Instant, most_idle: usize) {
         let mut state = self.lock();
         let mut spare = 0;
         let surplus: Vec<_> = state
@@ -283,7 +284,9 @@ impl<L: Link> PoolState<L> {
                 let is_idle = member.link.channels() == 0;
                 spare += usize::from(is_idle);
                 let idle_for = member.idle.check(is_idle, now);
-                is_idle && spare > 1 && idle_for >= SPARE_FOR
+                let is_old = spare > 1 && idle_for >= SPARE_FOR;
+                let is_too_many = spare > most_idle && !idle_for.is_zero();
+                is_idle && (is_old || is_too_many)
             })
             .collect();
         drop(state);

@@ -52,6 +52,7 @@ struct FakeChannel(FakeLink);
 struct UnderWay(Bastion);
 
 const HANDSHAKE: Duration = Duration::from_millis(300);
+const SECOND: Duration = Duration::from_secs(1);
 
 // === impl Bastion ===
 
@@ -493,8 +494,32 @@ async fn tunnels_that_nobody_uses_end_but_one() {
     sleep(HANDSHAKE * 2).await;
     assert_eq!(pool.inner.state.links().len(), 6);
     drop(channels);
-    sleep(SPARE_FOR + PRUNE_PAUSE * 2).await;
-    assert_eq!(pool.inner.state.links().len(), 1);
+    let left = || pool.inner.state.links().len();
+    pool.prune(MAX_TUNNELS);
+    sleep(SPARE_FOR - SECOND).await;
+    pool.prune(MAX_TUNNELS);
+    assert_eq!(left(), 6);
+    sleep(SECOND).await;
+    pool.prune(MAX_TUNNELS);
+    assert_eq!(left(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_are_many_pools_none_keeps_spare_tunnels_for_long() {
+    let bastion = Bastion::new(&[FAST]);
+    let (pool, mut channels) = in_use(&bastion, 5).await;
+    sleep(HANDSHAKE * 2).await;
+    let left = || pool.inner.state.links().len();
+    channels.truncate(2);
+    // What was in use a moment ago may be wanted again.
+    pool.prune(1);
+    assert_eq!(left(), 6);
+    sleep(SECOND).await;
+    pool.prune(2);
+    assert_eq!(left(), 4);
+    pool.prune(1);
+    assert_eq!(left(), 3, "two in use, one ready");
+    assert!(channels.iter().all(|channel| !channel.0.is_closed()));
 }
 
 #[tokio::test(start_paused = true)]
