@@ -74,24 +74,24 @@ const COMMANDS: &[(&str, bool, &str)] = &[
     (
         "borealisctl open TARGET",
         true,
-        "a read-only session; it stays open",
+        "a read-only session; it stays open. With -f json its password is printed too",
     ),
     (
         "borealisctl run TARGET -u -d SQL -f json",
         true,
         "read-only SQL as the user's own database user; rows as JSON",
     ),
+    ("borealisctl open TARGET -w", false, "write access"),
+    ("borealisctl run TARGET -w …", false, "writes"),
     (
-        "borealisctl open TARGET -w",
+        "borealisctl show NAME --reveal",
         false,
-        "write access: ask the user",
+        "prints a password, as do `url NAME` and `env NAME`",
     ),
-    ("borealisctl run TARGET -w …", false, "writes: ask the user"),
-    ("borealisctl show NAME --reveal", false, "prints a password"),
     (
         "borealisctl users reset, restore, upgrade, extensions install, integrations register",
         false,
-        "change the add-on: ask the user",
+        "change the add-on",
     ),
     (
         "borealisctl close, shutdown, login, logout",
