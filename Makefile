@@ -22,7 +22,10 @@ test: ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
 	@tests/scripts/setup test
 	@tests/scripts/drivers
 	cargo build --workspace --bins --tests
-	BOREALIS_LEAVE_OUT=$${BOREALIS_LEAVE_OUT-$$(tests/scripts/namespaces)} cargo test --workspace
+	BOREALIS_LEAVE_OUT=$${BOREALIS_LEAVE_OUT-$$(tests/scripts/namespaces)} \
+		TMPDIR=$$(tests/scripts/scratch) \
+		BOREALIS_SANDBOX_CACHE=$${BOREALIS_SANDBOX_CACHE-$(CURDIR)/target/sandbox} \
+		cargo test --workspace
 
 bench: setup ## Compare with ssh -L, over lines with and without delay (as root; takes long)
 	cargo build --release --workspace --bins

@@ -42,6 +42,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 const LONGEST_BODY: usize = 8 << 20;
 /// Heroku's pages hold 200 elements.
 const MOST_PAGES: usize = 100;
+/// Connections that are kept for the next call: as many as there are operations at a time.
+const IDLE_CONNECTIONS: usize = 6;
 const LONGEST_MESSAGE: usize = 300;
 /// The longest pause once the daemon stops and waits for its clean-up.
 const HURRIED_PAUSE: Duration = Duration::from_millis(200);
@@ -149,6 +151,9 @@ impl Http {
             .tcp_nodelay(true)
             // Calls come in bursts hours apart: an older connection is a dead one.
             .pool_idle_timeout(Duration::from_secs(20))
+            // Without HTTP/2 a burst of calls makes many, as one that ends gives its connection
+            // back a moment after the next has looked for one.
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive);
         if is_loopback(&base) {

@@ -1,8 +1,6 @@
 //! What a process costs, as the kernel counts it.
 
 use std::{
-    collections::HashMap,
-    ffi::OsString,
     fs,
     sync::Arc,
     time::{Duration, Instant},
@@ -116,12 +114,12 @@ pub(crate) fn idle(world: &World) -> Vec<Measured> {
 )]
 fn wake_ups_of(pid: u32) -> f64 {
     std::thread::sleep(Duration::from_secs(15));
-    let before = switches(pid);
+    let before = harness::wake_ups(pid);
     let began = Instant::now();
     std::thread::sleep(Duration::from_secs(60));
-    let after = switches(pid);
-    let of = |(thread, count)| count - before.get(thread).copied().unwrap_or(0.0);
-    after.iter().map(of).sum::<f64>() / began.elapsed().as_secs_f64()
+    let after = harness::wake_ups(pid);
+    let of = |(thread, count): (_, u64)| count - before.get(&thread).copied().unwrap_or(0);
+    after.into_iter().map(of).sum::<u64>() as f64 / began.elapsed().as_secs_f64()
 }
 
 /// Resident memory that idle connections cost, over each way that has a process.
@@ -195,19 +193,4 @@ fn one(line: Line, name: &str, unit: &'static str, samples: Vec<f64>) -> Measure
 /// MiB.
 fn resident(pid: u32) -> f64 {
     harness::resident(pid) as f64 / 1024.0
-}
-
-/// Times that each of its threads was put to run of its own accord.
-fn switches(pid: u32) -> HashMap<OsString, f64> {
-    let count = |task: &fs::DirEntry| {
-        let status = fs::read_to_string(task.path().join("status")).ok()?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("voluntary_ctxt_switches"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    tasks
-        .map(|task| (task.file_name(), count(&task).unwrap_or(0.0)))
-        .collect()
 }

@@ -1,7 +1,10 @@
 //! The daemon as a process.
 
 use std::{
-    env, fs,
+    collections::HashMap,
+    env,
+    ffi::OsString,
+    fs,
     fs::File,
     io::ErrorKind,
     os::unix::net::UnixDatagram,
@@ -63,6 +66,20 @@ fn command(environment: &[(String, String)], home: &Path) -> Command {
 /// A process's resident memory in KiB.
 pub fn resident(pid: u32) -> u64 {
     memory(pid, "VmRSS:")
+}
+
+/// How often each thread of a process was woken so far (proc(5), `voluntary_ctxt_switches`), by
+/// the thread's name in `/proc`.
+pub fn wake_ups(pid: u32) -> HashMap<OsString, u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let switches = threads.flatten().filter_map(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        Some((thread.file_name(), line.trim().parse().ok()?))
+    });
+    switches.collect()
 }
 
 /// A line of what the kernel says of a process's memory (proc(5)), in KiB.
@@ -141,17 +158,9 @@ impl Daemon {
         memory(self.pid(), "RssAnon:")
     }
 
-    /// How often one of its threads was woken so far (proc(5), `voluntary_ctxt_switches`).
-    pub fn wake_ups(&self) -> u64 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process");
-        let switches = threads.flatten().filter_map(|thread| {
-            let status = fs::read_to_string(thread.path().join("status")).ok()?;
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-            line.trim().parse::<u64>().ok()
-        });
-        switches.sum()
+    /// How often each of its threads was woken so far.
+    pub fn wake_ups(&self) -> HashMap<OsString, u64> {
+        wake_ups(self.pid())
     }
 
     /// Descriptors that it has open.

@@ -21,7 +21,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use daemon::{Daemon, raise_descriptors, resident};
+pub use daemon::{Daemon, raise_descriptors, resident, wake_ups};
 pub use manager::Manager;
 use ports::Ports;
 pub use run::{Outcome, Run};

@@ -192,6 +192,7 @@ fn who_asks_for_another_access_never_gets_the_session_that_is_open() {
     assert_eq!(beside["name"], "sushi-rw");
     let ran = machine.ctl_ok(&["run", "sushi-rw", "-u", "-d", "show transaction_read_only"]);
     assert!(ran.contains("on"), "{ran}");
+    machine.daemon().wait_until_gone("sushi", &machine.sandbox);
     let names = machine.json(&["list"]);
     let names: Vec<_> = names
         .as_array()
