@@ -4,10 +4,12 @@
 
 mod account;
 pub(crate) mod addons;
+mod agents;
 mod inspect;
 mod spelling;
 
 pub(crate) use account::LoginArgs;
+pub(crate) use agents::{McpAction, McpArgs, McpClient, McpConfigArgs, ServeArgs};
 pub(crate) use spelling::normalized;
 
 pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
@@ -275,6 +277,23 @@ With metrics_listen in config.toml the daemon serves the same to a Prometheus se
 
 q or Ctrl-C ends it.")]
     Top,
+    /// Let coding agents read databases: a Model Context Protocol server
+    #[command(after_help = "Examples:
+  borealisctl mcp sushi              serves the app's database on standard input and output
+  borealisctl mcp                    the read-only sessions that are open
+  borealisctl mcp config claude sushi
+                                     what to put where, for Claude Code to start it
+
+Tools: list_databases, describe, query, explain. Every statement goes through a read-only
+session of your personal database user, in a read-only transaction that is rolled back, one at
+a time; several statements, transaction control, COPY and sessions with write access or of the
+app's user are refused. `borealisctl agent-guide` says what this holds back, and what it can't.")]
+    Mcp(McpArgs),
+    /// Print a page for coding agents: what is safe, exit codes, JSON
+    #[command(after_help = "Examples:
+  borealisctl agent-guide >> AGENTS.md
+  borealisctl agent-guide -f json | jq -r '.commands[] | select(.safe) | .command'")]
+    AgentGuide,
     /// Sign in to Heroku with an API token
     #[command(after_help = "Examples:
   borealisctl login                                 asks for the token, without echo

@@ -67,7 +67,7 @@ fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         // with Ctrl-C deals with the signals itself.
         if matches!(
             cli.command,
-            Command::Psql(_) | Command::Run(_) | Command::Tunnel(_)
+            Command::Psql(_) | Command::Run(_) | Command::Tunnel(_) | Command::Mcp(_)
         ) {
             return commands::run(cli, output).await;
         }

@@ -13,6 +13,7 @@ mod integrations;
 mod list;
 mod login;
 mod man;
+mod mcp;
 mod metrics;
 mod open;
 mod psql;
@@ -114,6 +115,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Events(args) => events::run(context, args).await,
         Command::Metrics => metrics::run(context).await,
         Command::Top => top::run(context).await,
+        Command::Mcp(args) => mcp::run(context, args).await,
+        Command::AgentGuide => mcp::guide::run(context),
         Command::Login(args) => login::login(context, &args).await,
         Command::Logout => login::logout(context).await,
         Command::Whoami => login::whoami(context).await,

@@ -11,15 +11,19 @@ use crate::failure::Failure;
 
 /// The fields of an ErrorResponse or NoticeResponse that are shown.
 #[derive(Debug, Default)]
-struct Complaint {
+pub(crate) struct Complaint {
     severity: String,
-    sqlstate: String,
-    message: String,
-    detail: String,
-    hint: String,
+    /// Five characters that say what kind of error it is.
+    pub(crate) sqlstate: String,
+    /// One sentence.
+    pub(crate) message: String,
+    /// More of it; mostly empty.
+    pub(crate) detail: String,
+    /// What the database would have one do; mostly empty.
+    pub(crate) hint: String,
     context: String,
     /// In characters from 1, within the SQL that was sent.
-    position: Option<usize>,
+    pub(crate) position: Option<usize>,
     /// The same, within a query that the server made itself.
     internal_position: Option<usize>,
     internal_query: String,
@@ -31,14 +35,7 @@ pub(super) fn failure(
     sql: &str,
     access: Access,
 ) -> Result<Failure, Failure> {
-    let complaint = Complaint::read(fields)?;
-    let mut failure = Failure::failed(format!(
-        "{} (SQLSTATE {})",
-        complaint.message, complaint.sqlstate
-    ));
-    failure.details = complaint.details(sql);
-    failure.hint = hint(&complaint.sqlstate, sql, access).map(str::to_owned);
-    Ok(failure)
+    Ok(Complaint::read(fields)?.failure(sql, access))
 }
 
 /// A notice, in psql's words.
@@ -71,7 +68,15 @@ fn hint(sqlstate: &str, sql: &str, access: Access) -> Option<&'static str> {
 // === impl Complaint ===
 
 impl Complaint {
-    fn read(mut fields: ErrorFields<'_>) -> Result<Self, Failure> {
+    /// As the command's failure; `sql` is what was sent.
+    pub(super) fn failure(&self, sql: &str, access: Access) -> Failure {
+        let mut failure = Failure::failed(format!("{} (SQLSTATE {})", self.message, self.sqlstate));
+        failure.details = self.details(sql);
+        failure.hint = hint(&self.sqlstate, sql, access).map(str::to_owned);
+        failure
+    }
+
+    pub(super) fn read(mut fields: ErrorFields<'_>) -> Result<Self, Failure> {
         let broken = |error: io::Error| {
             Failure::failed(format!("the database's message can't be read: {error}"))
         };

@@ -52,10 +52,7 @@ impl Connection {
         })?;
         let (incoming, outgoing) = stream.into_split();
         Ok(Self {
-            incoming: Incoming {
-                stream: incoming,
-                buffer: BytesMut::with_capacity(CHUNK),
-            },
+            incoming: Incoming::of(incoming),
             outgoing,
         })
     }
@@ -79,6 +76,26 @@ impl Connection {
 // === impl Incoming ===
 
 impl Incoming {
+    pub(super) fn of(stream: OwnedReadHalf) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::with_capacity(CHUNK),
+        }
+    }
+
+    /// What has arrived and wasn't read yet.
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Waits until that many bytes have arrived. Dropping the future loses nothing.
+    pub(super) async fn fill(&mut self, count: usize) -> Result<(), Failure> {
+        while self.buffer.len() < count {
+            self.receive().await?;
+        }
+        Ok(())
+    }
+
     /// A message that has arrived already.
     pub(super) fn buffered(&mut self) -> Result<Option<Message>, Failure> {
         Message::parse(&mut self.buffer).map_err(|error| {
@@ -94,12 +111,16 @@ impl Incoming {
             if let Some(message) = self.buffered()? {
                 return Ok(message);
             }
-            self.buffer.reserve(CHUNK);
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(lost(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(error) => return Err(lost(&error)),
-            }
+            self.receive().await?;
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        self.buffer.reserve(CHUNK);
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(lost(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(lost(&error)),
         }
     }
 }

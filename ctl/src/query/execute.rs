@@ -14,7 +14,8 @@ use postgres_protocol::message::{
 use super::{
     Job, complaint,
     connection::{CancelKey, Connection},
-    copy, login,
+    copy,
+    login::{self, Login},
     spool::{Spool, fields},
 };
 use crate::{
@@ -32,7 +33,16 @@ pub(super) async fn execute(
     key: &OnceLock<CancelKey>,
 ) -> Result<(), Failure> {
     let mut connection = Connection::open(Path::new(&job.socket)).await?;
-    let version = login::log_in(&mut connection, job, output, key).await?;
+    let login = Login {
+        user: &job.user,
+        database: &job.database,
+        password: &job.password,
+        settings: &[("application_name", "borealisctl")],
+    };
+    let notice = |body: &_| complaint::notice(body).map(|text| output.notice(&text));
+    let version = login::log_in(&mut connection, &login, key, notice)
+        .await
+        .map_err(|trouble| trouble.failure("", job.access))?;
     let settings = settings(version);
     connection
         .send(|out| {

@@ -10,40 +10,57 @@ use postgres_protocol::{
         md5_hash,
         sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
     },
-    message::{backend::Message, frontend},
+    message::{
+        backend::{Message, NoticeResponseBody},
+        frontend,
+    },
 };
 
 use super::{
-    Job, complaint,
+    Trouble,
+    complaint::Complaint,
     connection::{CancelKey, Connection},
 };
-use crate::{failure::Failure, output::Output};
+use crate::failure::Failure;
+
+/// Who logs in, to what.
+pub(super) struct Login<'a> {
+    pub(super) user: &'a str,
+    pub(super) database: &'a str,
+    pub(super) password: &'a str,
+    /// Settings of the new session, its `application_name` among them.
+    pub(super) settings: &'a [(&'a str, &'a str)],
+}
 
 /// Logs in; leaves the connection ready for a query. Answers the server's major version, 0
 /// where it doesn't say.
 pub(super) async fn log_in(
     connection: &mut Connection,
-    job: &Job,
-    output: &Output,
+    login: &Login<'_>,
     key: &OnceLock<CancelKey>,
-) -> Result<u32, Failure> {
+    mut notice: impl FnMut(&NoticeResponseBody) -> Result<(), Failure>,
+) -> Result<u32, Trouble> {
     let mut version = 0;
-    let parameters = [
-        ("user", job.user.as_str()),
-        ("database", &job.database),
-        ("application_name", "borealisctl"),
+    let own = [
+        ("user", login.user),
+        ("database", login.database),
         ("client_encoding", "UTF8"),
     ];
+    let parameters = own.into_iter().chain(login.settings.iter().copied());
     connection
         .send(|out| frontend::startup_message(parameters, out))
         .await?;
     loop {
         match connection.incoming.next().await? {
             Message::AuthenticationCleartextPassword => {
-                send_password(connection, job.password.as_bytes()).await?;
+                send_password(connection, login.password.as_bytes()).await?;
             }
             Message::AuthenticationMd5Password(body) => {
-                let hash = md5_hash(job.user.as_bytes(), job.password.as_bytes(), body.salt());
+                let hash = md5_hash(
+                    login.user.as_bytes(),
+                    login.password.as_bytes(),
+                    body.salt(),
+                );
                 send_password(connection, hash.as_bytes()).await?;
             }
             Message::AuthenticationSasl(body) => {
@@ -52,9 +69,9 @@ pub(super) async fn log_in(
                     .any(|mechanism| Ok(mechanism == SCRAM_SHA_256))
                     .map_err(|error| broken(&error))?;
                 if !offered {
-                    return Err(unsupported());
+                    return Err(unsupported().into());
                 }
-                scram(connection, job).await?;
+                scram(connection, login.password).await?;
             }
             Message::ParameterStatus(body) => {
                 if body.name().is_ok_and(|name| name == "server_version") {
@@ -69,12 +86,12 @@ pub(super) async fn log_in(
                     secret: body.secret_key(),
                 });
             }
-            Message::NoticeResponse(body) => output.notice(&complaint::notice(&body)?),
+            Message::NoticeResponse(body) => notice(&body)?,
             Message::ErrorResponse(body) => {
-                return Err(complaint::failure(body.fields(), "", job.access)?);
+                return Err(Trouble::told(Complaint::read(body.fields())?));
             }
             Message::ReadyForQuery(_) => return Ok(version),
-            _ => return Err(unsupported()),
+            _ => return Err(unsupported().into()),
         }
     }
 }
@@ -91,8 +108,8 @@ async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(
         .await
 }
 
-async fn scram(connection: &mut Connection, job: &Job) -> Result<(), Failure> {
-    let mut scram = ScramSha256::new(job.password.as_bytes(), ChannelBinding::unsupported());
+async fn scram(connection: &mut Connection, password: &str) -> Result<(), Trouble> {
+    let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
     let first =
         |out: &mut BytesMut| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out);
     connection.send(first).await?;
@@ -105,12 +122,14 @@ async fn scram(connection: &mut Connection, job: &Job) -> Result<(), Failure> {
                     .await?;
             }
             Message::AuthenticationSaslFinal(body) => {
-                return scram.finish(body.data()).map_err(|error| broken(&error));
+                return scram
+                    .finish(body.data())
+                    .map_err(|error| broken(&error).into());
             }
             Message::ErrorResponse(body) => {
-                return Err(complaint::failure(body.fields(), "", job.access)?);
+                return Err(Trouble::told(Complaint::read(body.fields())?));
             }
-            _ => return Err(unsupported()),
+            _ => return Err(unsupported().into()),
         }
     }
 }

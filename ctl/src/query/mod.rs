@@ -1,8 +1,8 @@
-//! `run --db-cmd`: SQL over a session's Unix socket in PostgreSQL's simple query protocol,
-//! which keeps the types that the server names with the texts that it sends. Knows nothing
-//! of the daemon.
+//! SQL over a session's Unix socket, with the types that the server names and the texts that it
+//! sends. Knows nothing of the daemon. [`start`] is `run --db-cmd`, in the simple query protocol,
+//! which takes several statements; [`reader`] takes one that reads, in the extended protocol.
 //!
-//! The conversation runs on a thread of its own, because printing may block (a pager that
+//! The conversation of [`start`] runs on a thread of its own, because printing may block (a pager that
 //! waits for a key) and signals must be answered meanwhile.
 
 mod complaint;
@@ -10,6 +10,8 @@ mod connection;
 mod copy;
 mod execute;
 mod login;
+pub(crate) mod reader;
+mod row;
 mod spool;
 
 use std::{
@@ -25,6 +27,7 @@ use crate::{
     output::Output,
 };
 
+pub(crate) use complaint::Complaint;
 use connection::CancelKey;
 
 /// What to execute, and where. Not `Debug`: it holds a password.
@@ -72,6 +75,17 @@ pub(crate) struct Running {
     done: oneshot::Receiver<Result<(), Failure>>,
 }
 
+/// Why a conversation ended early.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The database says so.
+    Told(Box<Complaint>),
+    /// The connection can't be made or used.
+    Lost(Failure),
+    /// It would not do: nothing was asked.
+    Unsafe(Failure),
+}
+
 /// How long a cancelled query gets to end.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
@@ -96,6 +110,27 @@ pub(crate) fn start(job: Job, output: &Output) -> Result<Running, Failure> {
         })
         .map_err(|error| Failure::failed(format!("can't start a thread: {}", reason(&error))))?;
     Ok(running)
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    fn told(complaint: Complaint) -> Self {
+        Self::Told(Box::new(complaint))
+    }
+
+    fn failure(self, sql: &str, access: Access) -> Failure {
+        match self {
+            Self::Told(complaint) => complaint.failure(sql, access),
+            Self::Lost(failure) | Self::Unsafe(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Lost(failure)
+    }
 }
 
 // === impl Running ===

@@ -7,6 +7,7 @@
 )]
 
 mod addons;
+mod agents;
 mod children;
 mod daemon;
 mod hostile;
