@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["account", "addons", "control", "diagnostics"]
+    let files = ["account", "addons", "connections", "control", "diagnostics"]
         .map(|file| format!("borealis/control/v1/{file}.proto"));
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);

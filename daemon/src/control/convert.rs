@@ -206,6 +206,8 @@ pub(super) fn session(view: &SessionSnapshot) -> v1::Session {
         ca_file: String::new(),
         unbound: view.address.is_none() && status.last_error.is_some(),
         next_attempt_at: status.next_attempt_at.map(timestamp),
+        round_trip: None,
+        idle_in_transaction_since: None,
     }
 }
 
