@@ -1,5 +1,5 @@
-//! The terminal that the user sits at, for as long as it is in another mode than usual. It
-//! gets its own mode back when the guard is dropped, however the command ends.
+//! The terminal that the user sits at, for as long as it doesn't show what is typed. It gets
+//! its own mode back when the guard is dropped, however the command ends.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,32 +17,20 @@ pub(crate) struct Terminal {
     asking: bool,
 }
 
-/// What the terminal is to do otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TerminalMode {
-    /// What is typed isn't shown.
-    Hidden,
-    /// What is typed isn't shown, and comes key by key.
-    Keys,
-}
-
 // === impl Terminal ===
 
 impl Terminal {
-    /// Changes the mode of the terminal, wherever the standard streams lead.
+    /// From now on what is typed isn't shown, wherever the standard streams lead.
     ///
     /// # Errors
     /// When there is no terminal.
-    pub(crate) fn enter(mode: TerminalMode) -> io::Result<Self> {
+    pub(crate) fn hide_typing() -> io::Result<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&tty)?;
         let mut now = before.clone();
         now.local_modes.remove(LocalModes::ECHO);
-        match mode {
-            // The line's end is shown: the next text begins below the prompt.
-            TerminalMode::Hidden => now.local_modes.insert(LocalModes::ECHONL),
-            TerminalMode::Keys => now.local_modes.remove(LocalModes::ICANON),
-        }
+        // The line's end is shown: the next text begins below the prompt.
+        now.local_modes.insert(LocalModes::ECHONL);
         // What was typed ahead was typed with echo: it is not for here.
         tcsetattr(&tty, OptionalActions::Flush, &now)?;
         let asking = false;
@@ -72,26 +60,6 @@ impl Terminal {
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         self.asking = false;
         line
-    }
-
-    /// The keys that are pressed from now on.
-    ///
-    /// # Errors
-    /// When the terminal is gone.
-    pub(crate) fn keys(&self) -> io::Result<tokio::sync::mpsc::Receiver<u8>> {
-        use io::Read as _;
-        let reader = BufReader::new(self.tty.try_clone()?);
-        let (sender, keys) = tokio::sync::mpsc::channel(16);
-        std::thread::Builder::new()
-            .name("keys".to_owned())
-            .spawn(move || {
-                for key in reader.bytes().map_while(Result::ok) {
-                    if sender.blocking_send(key).is_err() {
-                        return;
-                    }
-                }
-            })?;
-        Ok(keys)
     }
 }
 

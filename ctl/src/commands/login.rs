@@ -8,7 +8,7 @@ use super::{Context, Outcome};
 use crate::{
     args::LoginArgs,
     failure::{Failure, reason},
-    terminal::{Terminal, TerminalMode},
+    terminal::Terminal,
 };
 
 /// More than any token has.
@@ -63,7 +63,7 @@ async fn ask_for_token(context: Context<'_>) -> Result<String, Failure> {
         ))
         .with_hint("pipe it in: `heroku auth:token | borealisctl login --token-stdin`")
     };
-    let mut terminal = Terminal::enter(TerminalMode::Hidden).map_err(no_terminal)?;
+    let mut terminal = Terminal::hide_typing().map_err(no_terminal)?;
     context.output.note(TOKEN_HINT);
     terminal
         .ask("Heroku API token (not shown): ")

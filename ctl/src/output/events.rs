@@ -53,7 +53,7 @@ impl<'a> Events<'a> {
     pub(crate) fn show(&mut self, event: &v1::Event) -> Result<(), Failure> {
         let is_first = mem::replace(&mut self.is_first, false);
         match self.output.format {
-            Format::Table => self.output.text(&self.line(event)),
+            Format::Table => self.output.text(&line(self.output, event)),
             Format::Csv => {
                 let mut lines = Vec::new();
                 if is_first {
@@ -90,25 +90,25 @@ impl<'a> Events<'a> {
             Format::Json | Format::Yaml => self.output.value(&self.pending),
         }
     }
+}
 
-    /// `2026-11-22 18:42:03  sushi  lost its tunnel: …`
-    fn line(&self, event: &v1::Event) -> Text {
-        let paint = self.output.results;
-        let at = stamp(event.at.as_ref()).unwrap_or_default();
-        let mut text = Text::new().styled(paint, Style::new().dimmed(), &at);
-        if !event.session.is_empty() {
-            let bold = Style::new().bold();
-            text = text
-                .then("  ")
-                .styled(paint, bold, &text::name(&event.session));
-        }
-        let message = text::cut(&event.message, LONGEST);
-        let style = match event.failure {
-            Some(_) => AnsiColor::Red.on_default(),
-            None => Style::new(),
-        };
-        text.then("  ").styled(paint, style, &message).then("\n")
+/// `2026-11-22 18:42:03  sushi  lost its tunnel: …`
+pub(super) fn line(output: &Output, event: &v1::Event) -> Text {
+    let paint = output.results;
+    let at = stamp(event.at.as_ref()).unwrap_or_default();
+    let mut text = Text::new().styled(paint, Style::new().dimmed(), &at);
+    if !event.session.is_empty() {
+        let bold = Style::new().bold();
+        text = text
+            .then("  ")
+            .styled(paint, bold, &text::name(&event.session));
     }
+    let message = text::cut(&event.message, LONGEST);
+    let style = match event.failure {
+        Some(_) => AnsiColor::Red.on_default(),
+        None => Style::new(),
+    };
+    text.then("  ").styled(paint, style, &message).then("\n")
 }
 
 // === impl Record ===

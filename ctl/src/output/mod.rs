@@ -25,7 +25,7 @@ mod size;
 mod spinner;
 mod table;
 pub(crate) mod text;
-mod time;
+pub(crate) mod time;
 pub(crate) mod top;
 mod upgrade;
 mod users;

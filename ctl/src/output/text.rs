@@ -80,11 +80,6 @@ impl Text {
         Self(self.0.split_inclusive('\n').take(count).collect())
     }
 
-    /// Each line by itself, without its end.
-    pub(super) fn lines_apart(&self) -> impl Iterator<Item = Self> {
-        self.0.lines().map(|line| Self(line.to_owned()))
-    }
-
     /// Adds a control sequence of this program's own.
     pub(super) fn push_control(&mut self, sequence: &str) {
         self.0.push_str(sequence);

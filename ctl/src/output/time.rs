@@ -19,7 +19,12 @@ pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
 
 /// To the second, in the user's time zone.
 pub(crate) fn stamp(time: Option<&prost_types::Timestamp>) -> Option<String> {
-    let time = timestamp(time?)?.to_zoned(TimeZone::system());
+    stamp_in(time, &TimeZone::system())
+}
+
+/// The same in a time zone.
+pub(crate) fn stamp_in(time: Option<&prost_types::Timestamp>, zone: &TimeZone) -> Option<String> {
+    let time = timestamp(time?)?.to_zoned(zone.clone());
     Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
@@ -39,7 +44,7 @@ pub(crate) fn until(time: Option<&prost_types::Timestamp>, now: Timestamp) -> Op
     Some(short(timestamp(time?)?.duration_since(now)))
 }
 
-fn timestamp(time: &prost_types::Timestamp) -> Option<Timestamp> {
+pub(super) fn timestamp(time: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(time.seconds, time.nanos).ok()
 }
 

@@ -48,6 +48,20 @@ pub(super) fn health(value: v1::Health) -> Option<&'static str> {
     }
 }
 
+/// Of a connection: pg_stat_activity's words where it has one.
+pub(super) fn connection_state(value: v1::ConnectionState) -> &'static str {
+    match value {
+        v1::ConnectionState::Unspecified => "unknown",
+        v1::ConnectionState::LoggingIn => "logging in",
+        v1::ConnectionState::Held => "held",
+        v1::ConnectionState::Active => "active",
+        v1::ConnectionState::Idle => "idle",
+        v1::ConnectionState::IdleInTransaction => "idle in transaction",
+        v1::ConnectionState::IdleInTransactionAborted => "idle in transaction (aborted)",
+        v1::ConnectionState::Passthrough => "passthrough",
+    }
+}
+
 /// Of a doctor's check.
 pub(super) fn outcome(value: v1::CheckOutcome) -> &'static str {
     match value {
