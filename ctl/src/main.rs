@@ -11,6 +11,7 @@ mod failure;
 mod libpq;
 mod output;
 mod ports;
+mod programs;
 mod query;
 mod service;
 mod sql_file;

@@ -1,4 +1,4 @@
-//! The local clients: who is connected, and what can be done to one.
+//! The connections of local clients.
 
 use borealis_proto::v1;
 use tonic::Streaming;
@@ -9,12 +9,37 @@ use crate::failure::Failure;
 // === impl Client ===
 
 impl Client {
-    /// All connections, now and at every change; `None` where the daemon can't tell them,
-    /// being older than this program.
+    /// The connections of all sessions, or of those that are named, the oldest first.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn connections(
+        &mut self,
+        sessions: Vec<String>,
+    ) -> Result<Vec<v1::Connection>, Failure> {
+        let request = v1::ListConnectionsRequest { sessions };
+        let answer = settle(self.connections.list_connections(request).await)?;
+        Ok(answer.connections)
+    }
+
+    /// The same, now and at every change.
     ///
     /// # Errors
     /// What the daemon answered, or that it went away.
     pub(crate) async fn watch_connections(
+        &mut self,
+        sessions: Vec<String>,
+    ) -> Result<Streaming<v1::WatchConnectionsResponse>, Failure> {
+        let request = v1::WatchConnectionsRequest { sessions };
+        settle(self.connections.watch_connections(request).await)
+    }
+
+    /// The same of all sessions; `None` where the daemon can't tell, being older than this
+    /// program.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it went away.
+    pub(crate) async fn watch_all_connections(
         &mut self,
     ) -> Result<Option<Streaming<v1::WatchConnectionsResponse>>, Failure> {
         let request = v1::WatchConnectionsRequest::default();
@@ -24,34 +49,33 @@ impl Client {
         }
     }
 
-    /// Ends a connection, as the end of its session would.
+    /// Ends connections; returns when they have ended. One outcome for each id.
     ///
     /// # Errors
     /// What the daemon answered, or that it went away.
-    pub(crate) async fn end_connection(&mut self, id: u64, by: &str) -> Result<(), Failure> {
-        let request = v1::EndConnectionsRequest {
-            ids: vec![id],
-            by: by.to_owned(),
-        };
-        one(settle(self.connections.end_connections(request).await)?.outcomes)
+    pub(crate) async fn end_connections(
+        &mut self,
+        ids: Vec<u64>,
+        by: &str,
+    ) -> Result<Vec<v1::ConnectionOutcome>, Failure> {
+        let by = by.to_owned();
+        let request = v1::EndConnectionsRequest { ids, by };
+        let answer = settle(self.connections.end_connections(request).await)?;
+        Ok(answer.outcomes)
     }
 
-    /// Asks the server to cancel what a connection is running.
+    /// Has what connections are running cancelled. One outcome for each id.
     ///
     /// # Errors
     /// What the daemon answered, or that it went away.
-    pub(crate) async fn cancel_query(&mut self, id: u64, by: &str) -> Result<(), Failure> {
-        let request = v1::CancelQueriesRequest {
-            ids: vec![id],
-            by: by.to_owned(),
-        };
-        one(settle(self.connections.cancel_queries(request).await)?.outcomes)
-    }
-}
-
-fn one(outcomes: Vec<v1::ConnectionOutcome>) -> Result<(), Failure> {
-    match outcomes.into_iter().find_map(|outcome| outcome.failure) {
-        Some(failure) => Err(Failure::from(failure)),
-        None => Ok(()),
+    pub(crate) async fn cancel_queries(
+        &mut self,
+        ids: Vec<u64>,
+        by: &str,
+    ) -> Result<Vec<v1::ConnectionOutcome>, Failure> {
+        let by = by.to_owned();
+        let request = v1::CancelQueriesRequest { ids, by };
+        let answer = settle(self.connections.cancel_queries(request).await)?;
+        Ok(answer.outcomes)
     }
 }

@@ -39,26 +39,27 @@ pub(crate) fn state(value: v1::State) -> Option<&'static str> {
     }
 }
 
+/// A connection's, in pg_stat_activity's words.
+pub(crate) fn connection_state(value: v1::ConnectionState) -> Option<&'static str> {
+    use v1::ConnectionState as S;
+    match value {
+        S::Unspecified => None,
+        S::LoggingIn => Some("logging in"),
+        S::Held => Some("held"),
+        S::Active => Some("active"),
+        S::Idle => Some("idle"),
+        S::IdleInTransaction => Some("idle in transaction"),
+        S::IdleInTransactionAborted => Some("idle in transaction (aborted)"),
+        S::Passthrough => Some("passthrough"),
+    }
+}
+
 pub(super) fn health(value: v1::Health) -> Option<&'static str> {
     match value {
         v1::Health::Unspecified => None,
         v1::Health::Ok => Some("ok"),
         v1::Health::Warning => Some("warning"),
         v1::Health::Failing => Some("failing"),
-    }
-}
-
-/// Of a connection: pg_stat_activity's words where it has one.
-pub(super) fn connection_state(value: v1::ConnectionState) -> &'static str {
-    match value {
-        v1::ConnectionState::Unspecified => "unknown",
-        v1::ConnectionState::LoggingIn => "logging in",
-        v1::ConnectionState::Held => "held",
-        v1::ConnectionState::Active => "active",
-        v1::ConnectionState::Idle => "idle",
-        v1::ConnectionState::IdleInTransaction => "idle in transaction",
-        v1::ConnectionState::IdleInTransactionAborted => "idle in transaction (aborted)",
-        v1::ConnectionState::Passthrough => "passthrough",
     }
 }
 

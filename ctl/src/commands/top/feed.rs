@@ -17,6 +17,7 @@ use crate::{
     failure::Failure,
     output::top::{self, Happened},
     ports,
+    programs::Programs,
 };
 
 /// How often it is looked whether the daemon is back.
@@ -92,7 +93,7 @@ async fn listen(mut daemon: Client, happened: &Sender<Happened>) -> Result<Failu
         Ok(sessions) => sessions,
         Err(why) => return Ok(why),
     };
-    let connections = match daemon.watch_connections().await {
+    let connections = match daemon.watch_all_connections().await {
         Ok(connections) => connections,
         Err(why) => return Ok(why),
     };
@@ -118,6 +119,7 @@ async fn tell_all<Told: Future<Output = Result<(), Unheard>>>(
     mut events: Streaming<v1::WatchEventsResponse>,
     tell: impl Fn(Happened) -> Told,
 ) -> Result<Failure, Unheard> {
+    let mut programs = Programs::default();
     loop {
         tokio::select! {
             next = sessions.message() => match next {
@@ -131,7 +133,8 @@ async fn tell_all<Told: Future<Output = Result<(), Unheard>>>(
             },
             next = told(connections.as_mut()) => match next {
                 Ok(Some(next)) => {
-                    let clients = next.connections.into_iter().map(known).collect();
+                    let (clients, known) = clients(next.connections, programs).await;
+                    programs = known;
                     tell(Happened::Connections(clients)).await?;
                 }
                 Ok(None) => return Ok(Failure::connection_lost()),
@@ -158,10 +161,28 @@ async fn told<T>(stream: Option<&mut Streaming<T>>) -> Result<Option<T>, tonic::
     }
 }
 
-fn known(connection: v1::Connection) -> top::Client {
-    top::Client {
-        pid: connection.peer_pid,
-        program: String::new(),
-        connection,
-    }
+/// Looks for the programs behind connections. Keys go on being heard meanwhile.
+async fn clients(
+    connections: Vec<v1::Connection>,
+    mut programs: Programs,
+) -> (Vec<top::Client>, Programs) {
+    let look = move || {
+        programs.look(&connections);
+        let clients = connections
+            .into_iter()
+            .map(|connection| {
+                let program = programs.of(connection.id);
+                top::Client {
+                    pid: program.map_or(connection.peer_pid, |program| program.pid),
+                    program: program
+                        .and_then(|program| program.name.clone())
+                        .unwrap_or_default(),
+                    connection,
+                }
+            })
+            .collect();
+        (clients, programs)
+    };
+    // It ends early only where it panics, and then nobody is known.
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }

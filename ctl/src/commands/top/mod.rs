@@ -195,13 +195,9 @@ async fn answer(mut daemon: Client, command: Command) -> Option<Happened> {
                 .map(|_| format!("closed {session}"))
         }
         Command::Rotate(session) => rotate(daemon, &session).await,
-        Command::End(id) => daemon
-            .end_connection(id, BY)
-            .await
+        Command::End(id) => outcome(daemon.end_connections(vec![id], BY).await)
             .map(|()| format!("ended connection {id}")),
-        Command::Cancel(id) => daemon
-            .cancel_query(id, BY)
-            .await
+        Command::Cancel(id) => outcome(daemon.cancel_queries(vec![id], BY).await)
             .map(|()| format!("asked the server to cancel what connection {id} runs")),
         Command::Quit | Command::Interrupted(_) | Command::Redraw | Command::Copy(_) => {
             return None;
@@ -252,6 +248,14 @@ async fn rotate(mut daemon: Client, session: &str) -> Result<String, Failure> {
         ),
         None => format!("rotated {session}"),
     })
+}
+
+/// Of the one connection that was asked about.
+fn outcome(answer: Result<Vec<v1::ConnectionOutcome>, Failure>) -> Result<(), Failure> {
+    match answer?.into_iter().find_map(|outcome| outcome.failure) {
+        Some(failure) => Err(Failure::from(failure)),
+        None => Ok(()),
+    }
 }
 
 fn named(name: &str) -> v1::Target {

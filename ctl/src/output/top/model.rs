@@ -264,7 +264,8 @@ impl Model {
                         &client.program,
                         &connection.application_name,
                         &connection.database,
-                        super::super::words::connection_state(connection.state()),
+                        super::super::words::connection_state(connection.state())
+                            .unwrap_or_default(),
                     ]))
         })
     }

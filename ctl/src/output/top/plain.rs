@@ -95,7 +95,7 @@ fn connections(output: &Output, model: &Model) -> Text {
                 Cell::new(connection.id.to_string()),
                 Cell::new(text::name(&connection.session)),
                 Cell::new(who(client)),
-                Cell::new(connection_state(connection.state())),
+                Cell::new(connection_state(connection.state()).unwrap_or("?")),
                 Cell::new(age.unwrap_or_default()),
                 Cell::new(size(bytes.sent)),
                 Cell::new(size(bytes.received)),

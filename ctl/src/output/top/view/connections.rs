@@ -137,7 +137,7 @@ fn row(theme: Theme, client: &Client, width: u16, now: Timestamp) -> Vec<Cell> {
         _ if idle => theme.warning(),
         _ => Style::new(),
     };
-    let mut word = words::connection_state(state).to_owned();
+    let mut word = words::connection_state(state).unwrap_or("?").to_owned();
     if state == v1::ConnectionState::Held && !connection.held_for.is_empty() && width >= WIDE {
         word = format!("held: {}", connection.held_for);
     }
