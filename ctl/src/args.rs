@@ -273,11 +273,13 @@ The daemon remembers the last 500 since it started. With --follow, json is one o
 
 With metrics_listen in config.toml the daemon serves the same to a Prometheus server.")]
     Metrics,
-    /// Watch the sessions live: state, connections, rates
+    /// A live screen of sessions, their connections and events, with keys to steer them
     #[command(after_help = "Examples:
   borealisctl top
+  borealisctl top | tee top.txt      plain text, again after each change
 
-q or Ctrl-C ends it.")]
+Enter leads from a session to its connections and on to its events, Esc back, ? shows all keys,
+q ends it. What can't be undone is asked first. Copying uses OSC 52, which some terminals refuse.")]
     Top,
     /// List the connections: which program, its state, since when
     #[command(after_help = "Examples:

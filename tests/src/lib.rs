@@ -6,4 +6,5 @@
     reason = "a test that can't be set up has failed"
 )]
 pub mod harness;
+pub mod picture;
 pub mod sandbox;

@@ -9,6 +9,7 @@ mod daemon;
 mod manager;
 mod ports;
 mod run;
+mod terminal;
 mod wait;
 pub mod wire;
 
@@ -27,6 +28,7 @@ pub use daemon::{Daemon, raise_descriptors, resident, wake_ups};
 pub use manager::Manager;
 use ports::Ports;
 pub use run::{Outcome, Run};
+pub use terminal::Terminal;
 pub use wait::eventually;
 
 use crate::sandbox::{BastionKind, Options, Sandbox};

@@ -72,15 +72,10 @@ async fn steer(
             next = happened.recv() => next.unwrap_or(Happened::Signal(1)),
             () = tick(model.next_tick()) => Happened::Tick,
         };
-        if cfg!(debug_assertions)
-            && matches!(next, Happened::Key(_))
-            && std::env::var_os(PANIC).is_some()
-        {
-            panic!("asked for by {PANIC}");
-        }
         // All that has happened meanwhile is drawn at once.
         let mut next = Some(next);
         while let Some(one) = next {
+            assert!(!panics_at(&one), "asked for by {PANIC}");
             for command in model.update(one, now()) {
                 match command {
                     Command::Quit => return Ok(0),
@@ -93,6 +88,13 @@ async fn steer(
             next = happened.try_recv().ok();
         }
     }
+}
+
+/// Whether a test asks for a panic here.
+fn panics_at(happened: &Happened) -> bool {
+    cfg!(debug_assertions)
+        && matches!(happened, Happened::Key(_))
+        && std::env::var_os(PANIC).is_some()
 }
 
 /// Prints what is known at each change, until nobody reads it.

@@ -91,8 +91,10 @@ impl Screen {
     /// # Errors
     /// When the terminal is gone.
     pub(crate) fn forget(&mut self) -> Result<(), Failure> {
-        self.terminal
-            .clear()
+        // Not `clear`, which asks the terminal where its cursor is and waits for the answer
+        // among the keys.
+        let size = self.terminal.size();
+        size.and_then(|size| self.terminal.resize(size.into()))
             .map_err(|error| Failure::output(&error))
     }
 
