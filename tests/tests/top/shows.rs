@@ -17,6 +17,9 @@ const RAMEN_ADDON: &str = "borealis-pg-oval-23456";
 /// Where README's pictures are, which `make pictures` has written anew.
 const PICTURES: &str = "BOREALIS_WRITE_PICTURES";
 
+/// The size of the pictures.
+const PICTURE: (u16, u16) = (100, 17);
+
 /// The machine and the clients of its sessions.
 struct Scene {
     machine: TestMachine,
@@ -49,7 +52,7 @@ impl Scene {
         let mut busy = Psql::start(&machine, &read);
         busy.say("\\o /dev/null");
         busy.say("select repeat('x', (random() * 90000)::int) \\watch 0.5");
-        let mut idle = Psql::start(&machine, &read);
+        let mut idle = Psql::start(&machine, &write);
         assert_eq!(idle.asks("select 1;"), "1");
         let mut in_transaction = Psql::start(&machine, &write);
         assert_eq!(in_transaction.asks("begin; select 1;"), "1");
@@ -123,6 +126,8 @@ fn each_kind_of_session_is_told_apart_at_each_size() {
     assert!(line_of(&screen, "sushi-rw").contains("READ-WRITE"));
     assert!(line_of(&screen, "ramen").contains("reconnecting"));
     assert!(screen.contains("connections"), "{screen}");
+    top.resize(PICTURE);
+    top.wait_for_words(&["y copy URL", "READ-WRITE", "look "]);
     keep(
         &top,
         "top-sessions.svg",
@@ -148,6 +153,12 @@ fn each_kind_of_session_is_told_apart_at_each_size() {
     top.type_text("\r");
     let screen = top.wait_for_words(&["connections of sushi-rw", "idle in transaction", "psql"]);
     println!("{screen}");
+    top.resize(PICTURE);
+    top.wait_for(|screen| {
+        let mut lines = screen.lines();
+        let is_wide = lines.any(|line| line.starts_with("──") && line.chars().count() > 80);
+        is_wide && screen.contains("Esc back") && screen.matches("psql").count() == 2
+    });
     keep(
         &top,
         "top-connections.svg",
