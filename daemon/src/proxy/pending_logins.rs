@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::SessionName;
@@ -24,6 +24,8 @@ const MOST_LOGINS: usize = 500;
 /// How long a client isn't sent away for another below [`MOST_LOGINS`]: whoever means to log
 /// in has done so by then.
 const NEW: Duration = Duration::from_secs(3);
+/// The same where few descriptors are left.
+const SPEAKS_IN: Duration = Duration::from_millis(500);
 /// How often the log speaks of too many.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -75,14 +77,25 @@ impl PendingLogins {
         }
     }
 
-    /// Sends the oldest client away that has said nothing, however new it is: for when few
-    /// descriptors are left, which tunnels, files and the control socket need too.
-    pub(crate) fn send_silent_away(&self) {
-        let mut waiting = self.waiting();
-        if let Some(place) = waiting.clients.iter().position(|client| client.is_silent())
-            && let Some(client) = waiting.clients.remove(place)
-        {
-            client.sent_away.cancel();
+    /// Sends the oldest client away that has said nothing, as soon as it has had [`SPEAKS_IN`]
+    /// to: for when few descriptors are left, which tunnels, files and the control socket need
+    /// too. Does nothing where all have spoken.
+    pub(crate) async fn send_silent_away(&self) {
+        loop {
+            let oldest = self.waiting().silent().next().map(Arc::clone);
+            let Some(oldest) = oldest else {
+                return;
+            };
+            sleep_until(oldest.since + SPEAKS_IN).await;
+            if oldest.is_silent() {
+                let mut waiting = self.waiting();
+                waiting
+                    .clients
+                    .retain(|client| !Arc::ptr_eq(client, &oldest));
+                drop(waiting);
+                oldest.sent_away.cancel();
+                return;
+            }
         }
     }
 
@@ -99,6 +112,11 @@ impl PendingLogins {
 // === impl Waiting ===
 
 impl Waiting {
+    /// Those that have said nothing, the oldest first.
+    fn silent(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.clients.iter().filter(|client| client.is_silent())
+    }
+
     /// Whose place the next one gets.
     fn to_send_away(&self) -> Option<usize> {
         if self.clients.len() < MAX_LOGINS {
@@ -208,15 +226,25 @@ mod tests {
         let _last = logins.admit(&session);
         assert!(is_away(&others[1]) && !is_away(&honest));
     }
-    #[tokio::test]
-    async fn where_descriptors_are_short_only_the_silent_give_way() {
+
+    #[tokio::test(start_paused = true)]
+    async fn where_descriptors_are_short_only_those_give_way_who_had_time_to_speak() {
         let session = SessionName::parse("sushi").unwrap();
         let logins = Arc::new(PendingLogins::default());
-        let (honest, silent) = (logins.admit(&session), logins.admit(&session));
+        let [honest, slow, silent, another] = [(); 4].map(|()| logins.admit(&session));
         honest.has_spoken();
-        for _ in 0..3 {
-            logins.send_silent_away();
-        }
-        assert!(is_away(&silent) && !is_away(&honest));
+        let began = Instant::now();
+        let speaking = async {
+            tokio::time::sleep(SPEAKS_IN / 2).await;
+            slow.has_spoken();
+        };
+        tokio::join!(logins.send_silent_away(), speaking);
+        assert!(is_away(&silent) && began.elapsed() == SPEAKS_IN);
+        assert!(![&honest, &slow, &another].into_iter().any(is_away));
+        // Time that has passed is no longer waited for.
+        logins.send_silent_away().await;
+        assert!(is_away(&another) && began.elapsed() == SPEAKS_IN);
+        logins.send_silent_away().await;
+        assert!(!is_away(&honest) && !is_away(&slow));
     }
 }
