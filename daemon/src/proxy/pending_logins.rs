@@ -44,6 +44,7 @@ struct Client {
     since: Instant,
     has_spoken: AtomicBool,
     sent_away: CancellationToken,
+    gone: CancellationToken,
 }
 
 /// One client's place; given up when it is dropped.
@@ -79,7 +80,7 @@ impl PendingLogins {
 
     /// Sends the oldest client away that has said nothing, as soon as it has had [`SPEAKS_IN`]
     /// to: for when few descriptors are left, which tunnels, files and the control socket need
-    /// too. Does nothing where all have spoken.
+    /// too. Completes once it has gone, or where all have spoken.
     pub(crate) async fn send_silent_away(&self) {
         loop {
             let oldest = self.waiting().silent().next().map(Arc::clone);
@@ -88,15 +89,18 @@ impl PendingLogins {
             };
             sleep_until(oldest.since + SPEAKS_IN).await;
             if oldest.is_silent() {
-                let mut waiting = self.waiting();
-                waiting
-                    .clients
-                    .retain(|client| !Arc::ptr_eq(client, &oldest));
-                drop(waiting);
+                self.remove(&oldest);
                 oldest.sent_away.cancel();
+                // Until then its descriptor is open.
+                oldest.gone.cancelled().await;
                 return;
             }
         }
+    }
+
+    fn remove(&self, client: &Arc<Client>) {
+        let mut waiting = self.waiting();
+        waiting.clients.retain(|other| !Arc::ptr_eq(other, client));
     }
 
     /// Whether clients come faster than they log in.
@@ -143,6 +147,7 @@ impl Client {
             since: Instant::now(),
             has_spoken: AtomicBool::new(false),
             sent_away: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }
     }
 
@@ -171,14 +176,8 @@ impl LoginSlot {
 
 impl Drop for LoginSlot {
     fn drop(&mut self) {
-        let mut waiting = self.logins.waiting();
-        let place = waiting
-            .clients
-            .iter()
-            .position(|client| Arc::ptr_eq(client, &self.client));
-        if let Some(place) = place {
-            waiting.clients.remove(place);
-        }
+        self.logins.remove(&self.client);
+        self.client.gone.cancel();
     }
 }
 
@@ -227,23 +226,32 @@ mod tests {
         assert!(is_away(&others[1]) && !is_away(&honest));
     }
 
+    /// A client that leaves when it is sent away.
+    fn silent(login: LoginSlot) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { login.sent_away().await })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn where_descriptors_are_short_only_those_give_way_who_had_time_to_speak() {
         let session = SessionName::parse("sushi").unwrap();
         let logins = Arc::new(PendingLogins::default());
-        let [honest, slow, silent, another] = [(); 4].map(|()| logins.admit(&session));
+        let [honest, slow] = [(); 2].map(|()| logins.admit(&session));
         honest.has_spoken();
+        let first = silent(logins.admit(&session));
+        let second = silent(logins.admit(&session));
         let began = Instant::now();
         let speaking = async {
             tokio::time::sleep(SPEAKS_IN / 2).await;
             slow.has_spoken();
         };
         tokio::join!(logins.send_silent_away(), speaking);
-        assert!(is_away(&silent) && began.elapsed() == SPEAKS_IN);
-        assert!(![&honest, &slow, &another].into_iter().any(is_away));
+        // It has gone, and not only been told to.
+        assert!(first.is_finished() && !second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
         // Time that has passed is no longer waited for.
         logins.send_silent_away().await;
-        assert!(is_away(&another) && began.elapsed() == SPEAKS_IN);
+        assert!(second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
         logins.send_silent_away().await;
         assert!(!is_away(&honest) && !is_away(&slow));
     }
