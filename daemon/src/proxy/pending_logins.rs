@@ -4,10 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -42,7 +39,7 @@ struct Waiting {
 
 struct Client {
     since: Instant,
-    has_spoken: AtomicBool,
+    has_spoken: CancellationToken,
     sent_away: CancellationToken,
     gone: CancellationToken,
 }
@@ -87,13 +84,16 @@ impl PendingLogins {
             let Some(oldest) = oldest else {
                 return;
             };
-            sleep_until(oldest.since + SPEAKS_IN).await;
-            if oldest.is_silent() {
-                self.remove(&oldest);
-                oldest.sent_away.cancel();
-                // Until then its descriptor is open.
-                oldest.gone.cancelled().await;
-                return;
+            tokio::select! {
+                () = oldest.has_spoken.cancelled() => {}
+                () = oldest.gone.cancelled() => return,
+                () = sleep_until(oldest.since + SPEAKS_IN) => {
+                    self.remove(&oldest);
+                    oldest.sent_away.cancel();
+                    // Until then its descriptor is open.
+                    oldest.gone.cancelled().await;
+                    return;
+                }
             }
         }
     }
@@ -145,7 +145,7 @@ impl Client {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            has_spoken: AtomicBool::new(false),
+            has_spoken: CancellationToken::new(),
             sent_away: CancellationToken::new(),
             gone: CancellationToken::new(),
         }
@@ -156,7 +156,7 @@ impl Client {
     }
 
     fn is_silent(&self) -> bool {
-        !self.has_spoken.load(Ordering::Relaxed)
+        !self.has_spoken.is_cancelled()
     }
 }
 
@@ -165,7 +165,7 @@ impl Client {
 impl LoginSlot {
     /// The client has sent something.
     pub(crate) fn has_spoken(&self) {
-        self.client.has_spoken.store(true, Ordering::Relaxed);
+        self.client.has_spoken.cancel();
     }
 
     /// Completes when the client has to make room for another.
