@@ -412,7 +412,7 @@ async fn state_and_bytes_of_the_connection_are_noted_as_they_change() {
         database.write_all(notice).await.unwrap();
         read(&mut client, notice.len()).await;
         assert_eq!(live.state(), (State::IdleInTransaction, since));
-        drop(client);
+        drop((client, database));
     };
     let (_, ()) = tokio::join!(relay.run(), talking);
     let received = IN_TRANSACTION.len() as u64 + 6;
