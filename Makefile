@@ -1,7 +1,7 @@
 # Short ways to what tests/scripts and cargo do. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test bench build lint setup install uninstall
+.PHONY: help demo sandbox test bench pictures build lint setup install uninstall
 
 # rustup puts cargo here, which is not on everyone's PATH.
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -32,6 +32,12 @@ test: ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
 bench: setup ## Compare with ssh -L, over lines with and without delay (as root; takes long)
 	cargo build --release --workspace --bins
 	target/release/borealis-bench $(BENCH_ARGS)
+
+# From the same run that the tests judge.
+pictures: ## Draw README's pictures of borealisctl top anew
+	@tests/scripts/setup test
+	cargo build --workspace --bins
+	BOREALIS_WRITE_PICTURES=1 cargo test -p borealis-tests --test top shows::
 
 build: ## Debug binaries in target/debug
 	@tests/scripts/setup build
