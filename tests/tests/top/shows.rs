@@ -18,7 +18,7 @@ const RAMEN_ADDON: &str = "borealis-pg-oval-23456";
 const PICTURES: &str = "BOREALIS_WRITE_PICTURES";
 
 /// The size of the pictures.
-const PICTURE: (u16, u16) = (100, 17);
+const PICTURE: (u16, u16) = (100, 19);
 
 /// The machine and the clients of its sessions.
 struct Scene {

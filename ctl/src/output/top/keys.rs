@@ -14,6 +14,8 @@ use crate::{
 
 /// Lines that a page key moves by.
 const A_PAGE: isize = 10;
+/// Lines that the help moves by.
+const A_FEW: usize = 4;
 
 /// The keys and what they do, as the help shows them.
 pub(super) const KEYS: [(&str, &str); 16] = [
@@ -69,8 +71,17 @@ impl Model {
                 }
                 Vec::new()
             }
-            Mode::Help => {
-                self.mode = Mode::Browse;
+            Mode::Help(first) => {
+                let last = KEYS.len() - 1;
+                self.mode = match key.code {
+                    KeyCode::Down | KeyCode::PageDown | KeyCode::Char('j') => {
+                        Mode::Help((first + A_FEW).min(last))
+                    }
+                    KeyCode::Up | KeyCode::PageUp | KeyCode::Char('k') => {
+                        Mode::Help(first.saturating_sub(A_FEW))
+                    }
+                    _ => Mode::Browse,
+                };
                 Vec::new()
             }
         }
@@ -79,7 +90,7 @@ impl Model {
     fn browse(&mut self, key: KeyCode) -> Vec<Command> {
         match key {
             KeyCode::Char('q') => return vec![Command::Quit],
-            KeyCode::Char('?') | KeyCode::F(1) => self.mode = Mode::Help,
+            KeyCode::Char('?') | KeyCode::F(1) => self.mode = Mode::Help(0),
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('o') => self.mode = Mode::Target(String::new()),
             KeyCode::Char('v') => self.go(Page::Events { all: true }),
@@ -164,7 +175,7 @@ impl Model {
         match &mut self.mode {
             Mode::Filter => self.filter.clear(),
             Mode::Target(typed) => typed.clear(),
-            Mode::Browse | Mode::Ask(_) | Mode::Help => {}
+            Mode::Browse | Mode::Ask(_) | Mode::Help(_) => {}
         }
     }
 

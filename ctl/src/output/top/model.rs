@@ -122,7 +122,8 @@ pub(super) enum Mode {
     Target(String),
     /// Waits for a yes.
     Ask(Question),
-    Help,
+    /// The keys are explained, from this line on.
+    Help(usize),
 }
 
 /// Asked before what can't be undone.

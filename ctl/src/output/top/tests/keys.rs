@@ -254,6 +254,23 @@ fn health_is_asked_for_when_a_session_is_another() {
 }
 
 #[test]
+fn all_of_the_help_can_be_read_on_a_small_screen() {
+    let mut scene = Scene::new();
+    scene.keys("?");
+    let mut read = String::new();
+    for _ in 0..4 {
+        read.push_str(&scene.frame(40, 10));
+        scene.press(KeyCode::Down);
+    }
+    for (key, _) in super::super::keys::KEYS.iter().skip(1) {
+        assert!(read.contains(&format!(" {key}")), "{key}: {read}");
+    }
+    // A key that closes the help does nothing else.
+    assert_eq!(scene.keys("q"), []);
+    assert_eq!(scene.model.mode, Mode::Browse);
+}
+
+#[test]
 fn nothing_is_drawn_before_something_changes() {
     let mut scene = Scene::empty();
     assert_eq!(scene.model.next_tick(), None);

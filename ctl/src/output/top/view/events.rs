@@ -8,7 +8,7 @@ use super::{
         super::time,
         model::{Model, Page},
     },
-    parts::{Cell, Column, Theme, put, table},
+    parts::{Cell, Column, Theme, put, table, wrapped},
     sessions::title,
 };
 
@@ -27,6 +27,7 @@ pub(super) fn page(model: &Model, theme: Theme, area: Rect, buffer: &mut Buffer)
         height: area.height.saturating_sub(1),
         ..area
     };
+    let area = chosen_in_full(model, area, buffer);
     let wide = area.width >= NARROW;
     let columns: &[Column] = match (wide, all) {
         (true, true) => {
@@ -70,6 +71,44 @@ pub(super) fn page(model: &Model, theme: Theme, area: Rect, buffer: &mut Buffer)
             text,
             Style::new(),
         );
+    }
+}
+
+/// The chosen event with what can be done about it, in as many lines as it takes; answers what it
+/// leaves of the area.
+fn chosen_in_full(model: &Model, area: Rect, buffer: &mut Buffer) -> Rect {
+    let chosen = model
+        .event
+        .line()
+        .and_then(|line| model.listed_events().nth(line));
+    let Some(event) = chosen else {
+        return area;
+    };
+    let mut text = sentence(event);
+    if let Some(failure) = event
+        .failure
+        .as_ref()
+        .filter(|failure| !failure.hint.is_empty())
+    {
+        text = format!("{text} (hint: {})", failure.hint);
+    }
+    let lines = wrapped(&text, area.width.saturating_sub(2));
+    let height = u16::try_from(lines.len())
+        .unwrap_or(u16::MAX)
+        .min(area.height / 2);
+    let y = area.bottom() - height;
+    for (y, line) in (y..area.bottom()).zip(lines) {
+        put(
+            buffer,
+            (area.x + 1, y),
+            area.width.saturating_sub(1),
+            &line,
+            Theme::bold(),
+        );
+    }
+    Rect {
+        height: area.height - height,
+        ..area
     }
 }
 

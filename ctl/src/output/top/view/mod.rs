@@ -57,8 +57,8 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, buffer: &mut Buffer)
     for (y, (line, style)) in (body.bottom()..area.bottom()).zip(foot) {
         put(buffer, (area.x, y), area.width, &line, style);
     }
-    if model.mode == Mode::Help {
-        help(body, buffer);
+    if let Mode::Help(first) = model.mode {
+        help(first, body, buffer);
     }
 }
 
@@ -131,7 +131,10 @@ fn footer(model: &Model, theme: Theme, area: Rect) -> Vec<(String, Style)> {
         Mode::Target(typed) => {
             return lines(&format!("open (-w: with write access): {typed}_"), bold);
         }
-        Mode::Browse | Mode::Help => {}
+        Mode::Help(_) => {
+            return vec![(" ↓ ↑ more   any other key: back".to_owned(), bold)];
+        }
+        Mode::Browse => {}
     }
     match &model.notice {
         Some(Notice::Said(text)) => return lines(text, bold),
@@ -157,11 +160,10 @@ fn footer(model: &Model, theme: Theme, area: Rect) -> Vec<(String, Style)> {
     vec![(format!(" {keys}{tail}"), Style::new())]
 }
 
-fn help(area: Rect, buffer: &mut Buffer) {
+fn help(first: usize, area: Rect, buffer: &mut Buffer) {
     Clear.render(area, buffer);
     let keys = if area.width < 60 { 7 } else { 16 };
-    // Where not all lines fit, the first are told; the manual has the rest.
-    for (y, (key, what)) in (area.y..area.bottom()).zip(KEYS) {
+    for (y, (key, what)) in (area.y..area.bottom()).zip(KEYS.iter().skip(first)) {
         put(buffer, (area.x + 1, y), keys, key, Theme::bold());
         let x = area.x + keys + 2;
         put(

@@ -28,9 +28,11 @@ const WIDE: u16 = 110;
 /// Terminals of fewer columns have only the most important in the table.
 const NARROW: u16 = 70;
 /// Terminals of fewer lines have only the table.
-const LOW: u16 = 14;
+const LOW: u16 = 16;
 /// Lines of what is known of the chosen session.
-const DETAILS: u16 = 8;
+const DETAILS: u16 = 10;
+/// Bars of what passed of late, there.
+const BARS: usize = 60;
 
 pub(super) fn draw(model: &Model, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let mut area = area;
@@ -291,15 +293,20 @@ fn details(model: &Model, theme: Theme, session: &v1::Session, area: Rect, buffe
     let counts = session.connections.unwrap_or_default();
     lines.push((
         "clients",
-        format!(
-            "{} of {} so far · {} sent · {} received",
-            counts.active,
-            counts.total,
-            size(bytes.sent),
-            size(bytes.received)
-        ),
+        format!("{} of {} so far", counts.active, counts.total),
         Style::new(),
     ));
+    let traffic = model.traffic.get(&session.name);
+    let bars = usize::from(area.width.saturating_sub(36)).min(BARS);
+    for (label, way, total) in [
+        ("sent", Way::Sent, bytes.sent),
+        ("received", Way::Received, bytes.received),
+    ] {
+        let rate = traffic.map_or(0, |traffic| traffic.rate(way, now));
+        let shown = traffic.map_or_else(String::new, |traffic| traffic.bars(way, bars, now));
+        let text = format!("{:>4} in all {:>6}/s {shown}", size(total), size(rate));
+        lines.push((label, text, theme.bar()));
+    }
     if let Some(idle) = since(session.idle_in_transaction_since.as_ref(), now) {
         let text = format!("a transaction has been idle for {idle}: Enter shows whose");
         lines.push(("look", text, theme.warning().add_modifier(Modifier::BOLD)));
