@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use borealis_proto::v1::State;
 use borealis_tests::{
-    harness::{Terminal, TestMachine},
+    harness::{Terminal, TestMachine, wake_ups},
     picture,
     sandbox::{Action, BastionAction, Fault},
 };
@@ -181,4 +181,29 @@ fn each_kind_of_session_is_told_apart_at_each_size() {
     top.type_text("q");
     assert_eq!(top.ended().0.code(), Some(0));
     scene.end();
+}
+
+#[test]
+fn it_rests_while_nothing_changes() {
+    let machine = TestMachine::new();
+    let mut top = machine.on_terminal((80, 24), &["top"], &[]);
+    top.wait_for_words(&["no sessions are open", "health ok", "0 of 0 up"]);
+    let so_far = || {
+        let woken: u64 = wake_ups(top.pid()).values().sum();
+        (woken, top.written().len())
+    };
+    // What is told at the beginning may still be on its way.
+    let rests = (0..5).any(|_| {
+        let before = so_far();
+        for _ in 0..20 {
+            machine.ctl_ok(&["status"]);
+        }
+        let after = so_far();
+        println!("woken and written before and after 20 other commands: {before:?}, {after:?}");
+        before == after
+    });
+    assert!(rests, "it is woken, or draws, while nothing changes");
+    top.type_text("q");
+    assert_eq!(top.ended().0.code(), Some(0));
+    machine.leave();
 }
