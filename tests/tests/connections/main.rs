@@ -39,9 +39,12 @@ fn wait_for(machine: &TestMachine, wanted: impl Fn(&Value) -> bool) -> Value {
 /// The connection that the server's process of this number serves.
 #[track_caller]
 fn served_by(machine: &TestMachine, backend: &str) -> Value {
-    wait_for(machine, |connection| {
-        connection["backend_pid"].to_string() == backend
-    })
+    wait_for(machine, |connection| serves(connection, backend))
+}
+
+/// Whether the server's process of this number serves a connection.
+fn serves(connection: &Value, backend: &str) -> bool {
+    connection["backend_pid"].as_u64() == backend.parse().ok()
 }
 
 fn id(connection: &Value) -> String {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Kind},
-    id, ps, served_by,
+    id, ps, served_by, serves,
 };
 
 /// How often each program must be told right.
@@ -27,7 +27,7 @@ struct Expected {
 
 /// What is wrong with what is shown of a client.
 fn wrong(expected: &Expected, shown: &[Value]) -> Option<String> {
-    let of_backend = |c: &&Value| c["backend_pid"].to_string() == expected.backend;
+    let of_backend = |c: &&Value| serves(c, &expected.backend);
     let Some(found) = shown.iter().find(of_backend) else {
         return Some(format!("backend {} is not shown", expected.backend));
     };
@@ -80,10 +80,8 @@ fn each_program_is_named_while_others_come_and_go() {
             last = expected.iter().filter_map(|e| wrong(e, &shown)).collect();
             // Whoever comes and goes is psql, or nobody by now.
             let others = shown.iter().filter(|c| {
-                let is_expected = expected
-                    .iter()
-                    .any(|e| c["backend_pid"].to_string() == e.backend);
-                !is_expected && !(c["program"].is_null() || is_psql(c))
+                let is_expected = expected.iter().any(|e| serves(c, &e.backend));
+                !(is_expected || c["program"].is_null() || is_psql(c))
             });
             last.extend(others.map(Value::to_string));
             if !last.is_empty() {
