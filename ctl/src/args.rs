@@ -41,7 +41,8 @@ use crate::{complete, output::Format};
 
 TARGET is an app (sushi), an app with one of its add-ons or attachments
 (sushi::BOREALIS_PG_MAROON), the name or id of an add-on, or the name of an open session.
-Where no app is named, HEROKU_APP names it, as for the Heroku CLI.
+Where nothing is named, HEROKU_APP names the app, else the git repository's Heroku remote
+does, as for the Heroku CLI.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon, 4 not logged in, 5 no such app,
 add-on or session, 6 add-on unavailable, 130 interrupted; psql and run: the command's.",
@@ -372,6 +373,9 @@ pub(crate) struct TargetArgs {
     /// App the add-on is attached to
     #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
+    /// Git remote that is the app's; default: `git config heroku.remote`, or the only one
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    pub(crate) remote: Option<String>,
     /// Name or id of an add-on or one of its attachments
     #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
@@ -386,11 +390,14 @@ pub(crate) struct TargetsArgs {
     /// App the add-on is attached to
     #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
+    /// Git remote that is the app's
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    pub(crate) remote: Option<String>,
     /// Name or id of an add-on or one of its attachments
     #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
     /// Every session
-    #[arg(long, conflicts_with_all = ["names", "app", "addon"])]
+    #[arg(long, conflicts_with_all = ["names", "app", "remote", "addon"])]
     pub(crate) all: bool,
 }
 

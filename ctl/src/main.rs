@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod complete;
 mod failure;
+mod git;
 mod libpq;
 mod output;
 mod ports;

@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     let request = v1::CloseSessionsRequest {
-        targets: target::several(&args.targets)?,
+        targets: target::several(&args.targets).await?,
         all: args.targets.all,
         grace: (args.grace > Duration::ZERO)
             .then(|| super::duration(args.grace))

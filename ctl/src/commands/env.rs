@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: &EnvArgs) -> Outcome {
-    let target = target::one(&args.target)?;
+    let target = target::one(&args.target).await?;
     let opened = context.daemon().await?.get(target, Reveal::Secrets).await?;
     require(&opened.secrets.url, &opened)?;
     ports::warn_of_thief(context.output, &opened.session);

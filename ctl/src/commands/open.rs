@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
-    let target = target::one(&args.target)?;
+    let target = target::one(&args.target).await?;
     let wait = (!args.no_wait).then_some(args.timeout);
     let reveal = Reveal::when(args.reveal);
     let request = v1::OpenSessionRequest {

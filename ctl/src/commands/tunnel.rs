@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) async fn run(context: Context<'_>, args: TunnelArgs) -> Outcome {
     let request = v1::UseSessionRequest {
-        target: Some(target::one(&args.target)?),
+        target: Some(target::one(&args.target).await?),
         access: super::asked_access(args.write_access).into(),
         role: v1::Role::Unspecified.into(),
         port: args.port.map_or(0, u32::from),

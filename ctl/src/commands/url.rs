@@ -19,7 +19,7 @@ struct Url<'a> {
 }
 
 pub(super) async fn run(context: Context<'_>, args: &UrlArgs) -> Outcome {
-    let target = target::one(&args.target)?;
+    let target = target::one(&args.target).await?;
     let opened = context.daemon().await?.get(target, Reveal::Secrets).await?;
     let session = &opened.session;
     let url = if args.socket {

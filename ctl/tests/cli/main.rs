@@ -8,6 +8,7 @@
 
 mod addons;
 mod agents;
+mod checkout;
 mod children;
 mod daemon;
 mod hostile;
