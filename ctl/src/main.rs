@@ -12,6 +12,8 @@ mod git;
 mod libpq;
 mod output;
 mod ports;
+mod programs;
+mod project;
 mod query;
 mod service;
 mod sql_file;

@@ -7,6 +7,7 @@ use borealis_proto::v1;
 use super::{Context, Outcome, target};
 use crate::{
     args::CloseArgs,
+    failure::Failure,
     output::{Format, Text, text::name},
 };
 
@@ -23,17 +24,21 @@ pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     let closed = daemon.close(request).await;
     drop(spinner);
     let closed = closed?;
-    if context.output.format == Format::Table {
-        let lines: String = closed
-            .iter()
-            .map(|s| format!("closed {}\n", name(&s.name)))
-            .collect();
-        context.output.text(&Text::lines(lines))?;
-    } else {
-        context.output.sessions(&closed)?;
-    }
+    print(context, &closed)?;
     if closed.is_empty() {
         context.output.note("no sessions were open");
     }
     Ok(0)
+}
+
+/// Tells which sessions were closed.
+pub(super) fn print(context: Context<'_>, closed: &[v1::Session]) -> Result<(), Failure> {
+    if context.output.format != Format::Table {
+        return context.output.sessions(closed);
+    }
+    let lines: String = closed
+        .iter()
+        .map(|s| format!("closed {}\n", name(&s.name)))
+        .collect();
+    context.output.text(&Text::lines(lines))
 }

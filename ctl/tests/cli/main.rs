@@ -14,6 +14,7 @@ mod daemon;
 mod hostile;
 mod inspect;
 mod postgres;
+mod project;
 mod reachability;
 mod sessions;
 mod sql;
