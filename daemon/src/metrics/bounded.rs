@@ -63,7 +63,7 @@ impl Listener for BoundedListener {
                 return std::future::pending().await;
             };
             let (stream, address) = self.acceptor.next(|| self.listener.accept()).await;
-            if descriptors::leaves_reserve(&stream) {
+            if descriptors::missing_after(&stream) == 0 {
                 let stream = BoundedStream {
                     stream,
                     end: Box::pin(sleep(LIFE)),

@@ -52,9 +52,9 @@ pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clie
     }
 }
 
-/// Where what was just accepted leaves few descriptors, a silent client gives its own up.
+/// Where what was just accepted leaves few descriptors, silent clients give theirs up.
 async fn make_room<C: Connect>(accepted: impl AsFd, clients: &Clients<C>) {
-    if !descriptors::leaves_reserve(accepted) {
+    for _ in 0..descriptors::missing_after(accepted) {
         clients.pending.send_silent_away().await;
     }
 }

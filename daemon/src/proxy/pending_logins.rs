@@ -4,10 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -42,8 +39,9 @@ struct Waiting {
 
 struct Client {
     since: Instant,
-    has_spoken: AtomicBool,
+    has_spoken: CancellationToken,
     sent_away: CancellationToken,
+    gone: CancellationToken,
 }
 
 /// One client's place; given up when it is dropped.
@@ -79,24 +77,30 @@ impl PendingLogins {
 
     /// Sends the oldest client away that has said nothing, as soon as it has had [`SPEAKS_IN`]
     /// to: for when few descriptors are left, which tunnels, files and the control socket need
-    /// too. Does nothing where all have spoken.
+    /// too. Completes once it has gone, or where all have spoken.
     pub(crate) async fn send_silent_away(&self) {
         loop {
             let oldest = self.waiting().silent().next().map(Arc::clone);
             let Some(oldest) = oldest else {
                 return;
             };
-            sleep_until(oldest.since + SPEAKS_IN).await;
-            if oldest.is_silent() {
-                let mut waiting = self.waiting();
-                waiting
-                    .clients
-                    .retain(|client| !Arc::ptr_eq(client, &oldest));
-                drop(waiting);
-                oldest.sent_away.cancel();
-                return;
+            tokio::select! {
+                () = oldest.has_spoken.cancelled() => {}
+                () = oldest.gone.cancelled() => return,
+                () = sleep_until(oldest.since + SPEAKS_IN) => {
+                    self.remove(&oldest);
+                    oldest.sent_away.cancel();
+                    // Until then its descriptor is open.
+                    oldest.gone.cancelled().await;
+                    return;
+                }
             }
         }
+    }
+
+    fn remove(&self, client: &Arc<Client>) {
+        let mut waiting = self.waiting();
+        waiting.clients.retain(|other| !Arc::ptr_eq(other, client));
     }
 
     /// Whether clients come faster than they log in.
@@ -141,8 +145,9 @@ impl Client {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            has_spoken: AtomicBool::new(false),
+            has_spoken: CancellationToken::new(),
             sent_away: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }
     }
 
@@ -151,7 +156,7 @@ impl Client {
     }
 
     fn is_silent(&self) -> bool {
-        !self.has_spoken.load(Ordering::Relaxed)
+        !self.has_spoken.is_cancelled()
     }
 }
 
@@ -160,7 +165,7 @@ impl Client {
 impl LoginSlot {
     /// The client has sent something.
     pub(crate) fn has_spoken(&self) {
-        self.client.has_spoken.store(true, Ordering::Relaxed);
+        self.client.has_spoken.cancel();
     }
 
     /// Completes when the client has to make room for another.
@@ -171,14 +176,8 @@ impl LoginSlot {
 
 impl Drop for LoginSlot {
     fn drop(&mut self) {
-        let mut waiting = self.logins.waiting();
-        let place = waiting
-            .clients
-            .iter()
-            .position(|client| Arc::ptr_eq(client, &self.client));
-        if let Some(place) = place {
-            waiting.clients.remove(place);
-        }
+        self.logins.remove(&self.client);
+        self.client.gone.cancel();
     }
 }
 
@@ -227,23 +226,32 @@ mod tests {
         assert!(is_away(&others[1]) && !is_away(&honest));
     }
 
+    /// A client that leaves when it is sent away.
+    fn silent(login: LoginSlot) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { login.sent_away().await })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn where_descriptors_are_short_only_those_give_way_who_had_time_to_speak() {
         let session = SessionName::parse("sushi").unwrap();
         let logins = Arc::new(PendingLogins::default());
-        let [honest, slow, silent, another] = [(); 4].map(|()| logins.admit(&session));
+        let [honest, slow] = [(); 2].map(|()| logins.admit(&session));
         honest.has_spoken();
+        let first = silent(logins.admit(&session));
+        let second = silent(logins.admit(&session));
         let began = Instant::now();
         let speaking = async {
             tokio::time::sleep(SPEAKS_IN / 2).await;
             slow.has_spoken();
         };
         tokio::join!(logins.send_silent_away(), speaking);
-        assert!(is_away(&silent) && began.elapsed() == SPEAKS_IN);
-        assert!(![&honest, &slow, &another].into_iter().any(is_away));
+        // It has gone, and not only been told to.
+        assert!(first.is_finished() && !second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
         // Time that has passed is no longer waited for.
         logins.send_silent_away().await;
-        assert!(is_away(&another) && began.elapsed() == SPEAKS_IN);
+        assert!(second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
         logins.send_silent_away().await;
         assert!(!is_away(&honest) && !is_away(&slow));
     }
