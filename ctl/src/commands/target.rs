@@ -41,7 +41,9 @@ pub(crate) async fn meant(args: &TargetArgs) -> Result<Meant, Failure> {
     }
     // What was typed stands for itself, and may be an add-on or a session.
     if app.is_none() && args.target.is_none() {
-        app = std::env::var(APP_VARIABLE).ok().filter(|app| !app.is_empty());
+        app = std::env::var(APP_VARIABLE)
+            .ok()
+            .filter(|app| !app.is_empty());
     }
     let mut project = None;
     if app.is_none() && !is_named(args) {

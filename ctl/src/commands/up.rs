@@ -20,8 +20,9 @@ pub(super) async fn run(context: Context<'_>, args: &ProjectArgs) -> Outcome {
     let project = Project::at(args.file.as_deref())?.believed()?;
     let mut daemon = context.daemon().await?;
     daemon.check_version().await?;
-    let count = project.sessions.len();
-    let spinner = context.output.spinner(format!("opening {count} sessions"));
+    let spinner = context
+        .output
+        .spinner("opening the project's sessions".to_owned());
     let answers = open_all(&daemon, &project).await?;
     drop(spinner);
     let mut opened = Vec::new();
