@@ -145,12 +145,20 @@ fn name(comm: &str, command: &[String], executable: Option<&Path>) -> Option<Str
 }
 
 /// The words of a command, without the password of a URL or of a connection string.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "told by /proc alone")
+)]
 fn shown(command: &[String]) -> Option<String> {
     let words: Vec<_> = command.iter().map(|word| masked(word)).collect();
     let line = words.join(" ");
     (!line.is_empty()).then_some(line)
 }
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "told by /proc alone")
+)]
 fn masked(word: &str) -> String {
     const MASK: &str = "********";
     if let Some((scheme, rest)) = word.split_once("://")
@@ -172,6 +180,10 @@ fn masked(word: &str) -> String {
 }
 
 /// Systemd's service and the container that a control group's path tells of.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "told by /proc alone")
+)]
 fn unit_and_container(path: &str) -> (Option<String>, Option<String>) {
     let mut unit = None;
     let mut container = None;
@@ -189,6 +201,10 @@ fn unit_and_container(path: &str) -> (Option<String>, Option<String>) {
 }
 
 /// `docker-0123….scope`, `libpod-….scope`, `cri-containerd-….scope`, or the id alone.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "told by /proc alone")
+)]
 fn container_id(part: &str) -> Option<String> {
     const DIGITS: usize = 64;
     let part = part.strip_suffix(".scope").unwrap_or(part);

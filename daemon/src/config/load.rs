@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Config, ConfigError, DeclaredSession, PortRange, UpstreamTls,
-    read::{Entry, Section, Source},
-};
+use borealis_proto::settings_file::{Entry, Section, Source};
+
+use super::{Config, ConfigError, DeclaredSession, PortRange, UpstreamTls};
 use crate::{
     model::{Access, Mode, Role, SessionName, Target},
     platform::file,

@@ -60,7 +60,7 @@ impl Run {
         self
     }
 
-    /// Sets the directory that it works in; the machine's home, unless said.
+    /// Where it is run; the machine's home, unless said.
     pub fn dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
         self

@@ -25,7 +25,7 @@ fn one_connection_is_ended_and_the_others_never_notice() {
     let lines: Vec<_> = screen.lines().collect();
     let of = |backend: &str| {
         let is_its = |line: &&str| line.split_whitespace().any(|word| word == backend);
-        lines.iter().position(|line| is_its(line)).unwrap()
+        lines.iter().position(is_its).unwrap()
     };
     let first_line = backends.iter().map(|backend| of(backend)).min().unwrap();
     let victim = backends[1].as_str();
