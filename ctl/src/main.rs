@@ -12,6 +12,7 @@ mod git;
 mod libpq;
 mod output;
 mod ports;
+mod processes;
 mod programs;
 mod project;
 mod query;

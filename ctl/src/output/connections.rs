@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    programs::{Program, Programs},
+    processes::{Program, Programs},
 };
 
 /// Connections and their programs.
