@@ -5,12 +5,14 @@
 mod account;
 pub(crate) mod addons;
 mod agents;
+mod connections;
 mod inspect;
 mod project;
 mod spelling;
 
 pub(crate) use account::LoginArgs;
 pub(crate) use agents::{McpAction, McpArgs, McpClient, McpConfigArgs, ServeArgs};
+pub(crate) use connections::{KillArgs, PsArgs};
 pub(crate) use spelling::normalized;
 
 pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
@@ -312,6 +314,31 @@ With metrics_listen in config.toml the daemon serves the same to a Prometheus se
 
 q or Ctrl-C ends it.")]
     Top,
+    /// List the connections: which program, its state, since when
+    #[command(after_help = "Examples:
+  borealisctl ps
+  borealisctl ps sushi-rw --watch    again at every change, until Ctrl-C
+  borealisctl ps -f json | jq '.[] | select(.state == \"idle in transaction\")'
+
+A state is what pg_stat_activity calls it, or: logging in; held, for the tunnel or the log-in to
+the database; passthrough, where only the bytes are known. The program, its directory, its
+systemd service and its container are looked up with your own rights, and empty where those
+don't reach. With --watch, json is one array a line for each change.")]
+    Ps(PsArgs),
+    /// End connections, or only what they are running
+    #[command(
+        override_usage = "borealisctl kill [OPTIONS] <ID>... [--query]\n       borealisctl kill [OPTIONS] [NAME]... --idle-in-transaction <DURATION>",
+        after_help = "Examples:
+  borealisctl kill 17
+  borealisctl kill 17 --query                          the statement ends, the connection lives
+  borealisctl kill --idle-in-transaction 10m           of all sessions
+  borealisctl kill sushi-rw --idle-in-transaction 10m  of one session
+
+Numbers are those of `borealisctl ps`. A client is told who ended its connection (SQLSTATE 57P01)
+where the protocol allows that at the moment; its transaction is rolled back at the server. No
+other connection is touched."
+    )]
+    Kill(KillArgs),
     /// Let coding agents read databases: a Model Context Protocol server
     #[command(after_help = "Examples:
   borealisctl mcp sushi              serves the app's database on standard input and output

@@ -3,6 +3,7 @@
 //! reached, and how to start one. Decides nothing and prints nothing.
 
 mod addons;
+mod connections;
 
 use std::{
     io,
@@ -15,7 +16,9 @@ use borealis_proto::{
     paths::Paths,
     v1::{
         self, account_service_client::AccountServiceClient,
-        addon_service_client::AddonServiceClient, daemon_service_client::DaemonServiceClient,
+        addon_service_client::AddonServiceClient,
+        connection_service_client::ConnectionServiceClient,
+        daemon_service_client::DaemonServiceClient,
         diagnostics_service_client::DiagnosticsServiceClient,
         session_service_client::SessionServiceClient,
     },
@@ -35,6 +38,7 @@ pub(crate) struct Client {
     account: AccountServiceClient<Channel>,
     diagnostics: DiagnosticsServiceClient<Channel>,
     addons: AddonServiceClient<Channel>,
+    connections: ConnectionServiceClient<Channel>,
 }
 
 /// A session and what a client needs beside it. Not `Debug`: it holds secrets.
@@ -78,7 +82,8 @@ impl Client {
             daemon: DaemonServiceClient::new(channel.clone()),
             account: AccountServiceClient::new(channel.clone()),
             diagnostics: DiagnosticsServiceClient::new(channel.clone()),
-            addons: AddonServiceClient::new(channel),
+            addons: AddonServiceClient::new(channel.clone()),
+            connections: ConnectionServiceClient::new(channel),
         })
     }
 

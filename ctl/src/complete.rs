@@ -1,4 +1,4 @@
-//! What the shell's completion offers beside flags: names of sessions, apps, add-ons, as the
+//! What the shell's completion offers beside flags: names of sessions, apps, add-ons, numbers of connections, as the
 //! daemon has them at this moment.
 //!
 //! The shell asks by running borealisctl with [`VARIABLE`] set. It waits for the answer with
@@ -14,7 +14,7 @@ use clap_complete::{
     env::Shells,
 };
 
-use crate::{args::Cli, client::Client, output::text::line};
+use crate::{args::Cli, client::Client, failure::Failure, output::text::line};
 
 /// Set by the shell's script when it asks for completions.
 const VARIABLE: &str = "_BOREALISCTL_COMPLETE";
@@ -40,6 +40,24 @@ pub(crate) fn script(shell: Shell) -> Option<String> {
         .write_registration(VARIABLE, NAME, NAME, NAME, &mut script)
         .ok()?;
     String::from_utf8(script).ok()
+}
+
+/// Numbers of connections.
+pub(crate) fn connections() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let connections = ask(async |mut daemon| daemon.connections(Vec::new()).await);
+        let state = |c: &v1::Connection| crate::output::words::connection_state(c.state());
+        let numbers = connections.iter().map(|c| {
+            let help = format!(
+                "{} of {}, {}",
+                c.application_name,
+                c.session,
+                state(c).unwrap_or("in an unknown state")
+            );
+            (c.id.to_string(), help)
+        });
+        fitting(typed, numbers)
+    })
 }
 
 /// Names of sessions and the apps that they are open for.
@@ -82,45 +100,52 @@ fn offer(
     of: impl Fn(&v1::Session) -> Vec<(String, String)> + Send + Sync + 'static,
 ) -> ArgValueCompleter {
     ArgValueCompleter::new(move |typed: &OsStr| {
-        let typed = typed.to_string_lossy();
-        let mut seen = Vec::new();
-        let all = open_sessions();
-        let fitting = all
-            .iter()
-            .flat_map(&of)
-            .filter(|(value, _)| !value.is_empty() && value.starts_with(typed.as_ref()))
-            // What has to be shown in another way than it is can't be typed either.
-            .filter(|(value, _)| matches!(line(value), Cow::Borrowed(_)));
-        for (value, help) in fitting {
-            if !seen.iter().any(|(before, _)| *before == value) {
-                seen.push((value, help));
-            }
-        }
-        seen.into_iter()
-            .map(|(value, help)| {
-                let help = line(&help).into_owned();
-                CompletionCandidate::new(value).help(Some(help.into()))
-            })
-            .collect()
+        let all = ask(async |mut daemon| daemon.list().await);
+        fitting(typed, all.iter().flat_map(&of))
     })
 }
 
-fn open_sessions() -> Vec<v1::Session> {
+/// Those that go on from what was typed.
+fn fitting(
+    typed: &OsStr,
+    candidates: impl Iterator<Item = (String, String)>,
+) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let fitting = candidates
+        .filter(|(value, _)| !value.is_empty() && value.starts_with(typed.as_ref()))
+        // What has to be shown in another way than it is can't be typed either.
+        .filter(|(value, _)| matches!(line(value), Cow::Borrowed(_)));
+    for (value, help) in fitting {
+        if !seen.iter().any(|(before, _)| *before == value) {
+            seen.push((value, help));
+        }
+    }
+    seen.into_iter()
+        .map(|(value, help)| {
+            let help = line(&help).into_owned();
+            CompletionCandidate::new(value).help(Some(help.into()))
+        })
+        .collect()
+}
+
+/// What the daemon answers in time; nothing where it doesn't.
+fn ask<T: Default>(question: impl AsyncFnOnce(Client) -> Result<T, Failure>) -> T {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     else {
-        return Vec::new();
+        return T::default();
     };
     let socket = std::env::var_os(SOCKET_VARIABLE)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
-    let listing = async {
-        let mut daemon = Client::connect(socket.as_deref()).await.ok()?;
-        daemon.list().await.ok()
+    let asking = async {
+        let daemon = Client::connect(socket.as_deref()).await.ok()?;
+        question(daemon).await.ok()
     };
     runtime
-        .block_on(async { tokio::time::timeout(LIMIT, listing).await })
+        .block_on(async { tokio::time::timeout(LIMIT, asking).await })
         .ok()
         .flatten()
         .unwrap_or_default()

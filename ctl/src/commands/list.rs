@@ -40,14 +40,14 @@ async fn watch(
                     sessions = change.sessions;
                     sessions.iter_mut().for_each(ports::complete_session);
                     is_known = true;
-                    screen.show(context.output, &sessions)?;
+                    screen.show(context.output, sessions.as_slice())?;
                 }
                 Ok(None) => return Err(Failure::connection_lost()),
                 Err(status) => return Err(Failure::from_status(&status)),
             },
             () = context.output.reader_gone() => return Err(Failure::reader_gone()),
             _ = refresh.tick(), if is_known && screen.shows_ages() => {
-                screen.show(context.output, &sessions)?;
+                screen.show(context.output, sessions.as_slice())?;
             }
         }
     }

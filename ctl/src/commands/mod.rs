@@ -11,12 +11,14 @@ mod events;
 mod extensions;
 mod info;
 mod integrations;
+mod kill;
 mod list;
 mod login;
 mod man;
 mod mcp;
 mod metrics;
 mod open;
+mod ps;
 mod psql;
 mod reload;
 mod restore;
@@ -121,6 +123,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Events(args) => events::run(context, args).await,
         Command::Metrics => metrics::run(context).await,
         Command::Top => top::run(context).await,
+        Command::Ps(args) => ps::run(context, args).await,
+        Command::Kill(args) => kill::run(context, args).await,
         Command::Mcp(args) => mcp::run(context, args).await,
         Command::AgentGuide => mcp::guide::run(context),
         Command::Login(args) => login::login(context, &args).await,

@@ -5,6 +5,7 @@
 mod account;
 pub(crate) mod addon;
 pub(crate) mod checks;
+pub(crate) mod connections;
 pub(crate) mod csv;
 pub(crate) mod daemon;
 pub(crate) mod events;
@@ -50,6 +51,7 @@ use crate::{
 pub(crate) use format::Format;
 pub(crate) use spinner::Spinner;
 pub(crate) use text::Text;
+pub(crate) use time::now;
 
 use text::LONGEST;
 

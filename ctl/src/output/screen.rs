@@ -1,11 +1,27 @@
-//! `list --watch`: the table in its place on a terminal, one result after the other elsewhere.
+//! A list that is watched: the table in its place on a terminal, one result after the other elsewhere.
 
 use std::io::{self, IsTerminal as _};
 
-use borealis_proto::v1;
-
 use super::{Format, Output, Text, session::Overlong};
 use crate::failure::Failure;
+
+/// What can be watched.
+pub(crate) trait Listing {
+    /// The table for a terminal of `width` columns.
+    fn table(&self, output: &Output, width: Option<usize>, overlong: Overlong) -> Text;
+
+    /// Prints it in the format for programs that was chosen.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    fn print(&self, output: &Output) -> Result<(), Failure>;
+
+    /// Prints it as one line of JSON, for a reader that gets many.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    fn print_line(&self, output: &Output) -> Result<(), Failure>;
+}
 
 /// Where a watched list is shown.
 #[derive(Debug)]
@@ -36,14 +52,14 @@ impl Screen {
         self.in_place
     }
 
-    /// Shows the sessions of this moment.
+    /// Shows what there is at this moment.
     ///
     /// # Errors
     /// When standard output can't be written.
     pub(crate) fn show(
         &mut self,
         output: &Output,
-        sessions: &[v1::Session],
+        list: &(impl Listing + ?Sized),
     ) -> Result<(), Failure> {
         if self.in_place {
             let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
@@ -53,7 +69,7 @@ impl Screen {
             let rows = size
                 .map(|size| usize::from(size.ws_row))
                 .filter(|&rows| rows > 1);
-            let table = output.session_table(sessions, columns, Overlong::Cut);
+            let table = list.table(output, columns, Overlong::Cut);
             // What is taller than the terminal could not be painted over.
             let table = table.first_lines(rows.map_or(usize::MAX, |rows| rows - 1));
             let mut frame = Text::new();
@@ -68,20 +84,18 @@ impl Screen {
         let first = self.shown == 0;
         self.shown += 1;
         match output.format {
-            Format::Json => output.sessions_on_a_line(sessions),
+            Format::Json => list.print_line(output),
             Format::Yaml => {
                 output.text(&Text::lines("---\n"))?;
-                output.sessions(sessions)
+                list.print(output)
             }
             Format::Table | Format::Csv => {
                 if !first {
                     output.text(&Text::lines("\n"))?;
                 }
                 match output.format {
-                    Format::Table => {
-                        output.text(&output.session_table(sessions, None, Overlong::Wrap))
-                    }
-                    _ => output.sessions(sessions),
+                    Format::Table => output.text(&list.table(output, None, Overlong::Wrap)),
+                    _ => list.print(output),
                 }
             }
         }

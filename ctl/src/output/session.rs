@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use super::{
     Format, Output, Text, csv, quote,
+    screen::Listing,
     table::{self, Cell},
     text,
-    time::{rfc3339, since, until},
+    time::{self, rfc3339, since, until},
     words::{access, mode, role, state},
 };
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
     failure::Failure,
     libpq,
 };
+
+/// How many seconds a transaction may be idle before `list` says so.
+const ATTENTION_AFTER: i64 = 5 * 60;
 
 /// The service file's name, which libpq demands where it looks by itself.
 const SERVICE_FILE: &str = "pg_service.conf";
@@ -181,14 +185,6 @@ impl Output {
         }
     }
 
-    /// Sessions as one line of JSON, for a reader that gets many.
-    ///
-    /// # Errors
-    /// When standard output can't be written.
-    pub(crate) fn sessions_on_a_line(&self, sessions: &[v1::Session]) -> Result<(), Failure> {
-        self.json_line(&records(sessions).collect::<Vec<_>>())
-    }
-
     /// The table of `list` for a terminal of `width` columns. A narrow one gets what is
     /// needed to connect, the port before all.
     pub(crate) fn session_table(
@@ -224,6 +220,20 @@ impl Output {
             text.append(&table::labelled(&lines, self.results));
         }
         text
+    }
+}
+
+impl Listing for [v1::Session] {
+    fn table(&self, output: &Output, width: Option<usize>, overlong: Overlong) -> Text {
+        output.session_table(self, width, overlong)
+    }
+
+    fn print(&self, output: &Output) -> Result<(), Failure> {
+        output.sessions(self)
+    }
+
+    fn print_line(&self, output: &Output) -> Result<(), Failure> {
+        output.json_line(&records(self).collect::<Vec<_>>())
     }
 }
 
@@ -390,8 +400,23 @@ pub(super) fn note(session: &v1::Session, now: Timestamp) -> String {
     let left = until(session.expires_at.as_ref(), now).map(|left| format!("closes in {left}"));
     left.into_iter()
         .chain(trouble)
+        .chain(idle_in_transaction(session, now))
         .collect::<Vec<_>>()
         .join("; ")
+}
+
+/// Such a transaction holds locks, and keeps the database from cleaning up, for nothing.
+fn idle_in_transaction(session: &v1::Session, now: Timestamp) -> Option<String> {
+    let since = session.idle_in_transaction_since?;
+    let lasts = now.as_second().saturating_sub(since.seconds);
+    if lasts < ATTENTION_AFTER {
+        return None;
+    }
+    let age = time::since(Some(&since), now)?;
+    Some(format!(
+        "a transaction has been idle for {age}: see `borealisctl ps {}`",
+        text::name(&session.name)
+    ))
 }
 
 pub(super) fn state_cell(value: v1::State) -> Cell {

@@ -39,6 +39,21 @@ pub(crate) fn state(value: v1::State) -> Option<&'static str> {
     }
 }
 
+/// A connection's, in pg_stat_activity's words.
+pub(crate) fn connection_state(value: v1::ConnectionState) -> Option<&'static str> {
+    use v1::ConnectionState as S;
+    match value {
+        S::Unspecified => None,
+        S::LoggingIn => Some("logging in"),
+        S::Held => Some("held"),
+        S::Active => Some("active"),
+        S::Idle => Some("idle"),
+        S::IdleInTransaction => Some("idle in transaction"),
+        S::IdleInTransactionAborted => Some("idle in transaction (aborted)"),
+        S::Passthrough => Some("passthrough"),
+    }
+}
+
 pub(super) fn health(value: v1::Health) -> Option<&'static str> {
     match value {
         v1::Health::Unspecified => None,

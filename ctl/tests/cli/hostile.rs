@@ -31,7 +31,7 @@ use crate::daemon::{Ran, command};
 const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;t\u{7}\r\u{7f}\u{9b}31m\u{202e}\u{2066}\u{200f}\u{2028}\u{feff}\0\nerror: forged\n寿司";
 
 /// Every command that prints what the daemon says.
-const COMMANDS: [&[&str]; 37] = [
+const COMMANDS: [&[&str]; 41] = [
     &["open", "x"],
     &["open", "x", "-w", "--reveal"],
     &["list"],
@@ -39,6 +39,10 @@ const COMMANDS: [&[&str]; 37] = [
     &["show", "x"],
     &["show", "x", "--reveal"],
     &["close", "x"],
+    &["ps"],
+    &["ps", "--watch"],
+    &["kill", "1"],
+    &["kill", "1", "--query"],
     &["rotate", "x"],
     &["url", "x"],
     &["url", "x", "--socket"],

@@ -206,8 +206,15 @@ pub(super) fn session(view: &SessionSnapshot) -> v1::Session {
         ca_file: String::new(),
         unbound: view.address.is_none() && status.last_error.is_some(),
         next_attempt_at: status.next_attempt_at.map(timestamp),
-        round_trip: None,
-        idle_in_transaction_since: None,
+        round_trip: view
+            .counters
+            .round_trip()
+            .and_then(|time| time.try_into().ok()),
+        idle_in_transaction_since: view
+            .counters
+            .registry()
+            .idle_in_transaction_since()
+            .map(timestamp),
     }
 }
 

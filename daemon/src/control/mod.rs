@@ -3,6 +3,7 @@
 
 mod account;
 mod addons;
+mod connections;
 mod convert;
 mod daemon;
 mod diagnostics;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use borealis_proto::v1::{
     account_service_server::AccountServiceServer, addon_service_server::AddonServiceServer,
-    daemon_service_server::DaemonServiceServer,
+    connection_service_server::ConnectionServiceServer, daemon_service_server::DaemonServiceServer,
     diagnostics_service_server::DiagnosticsServiceServer,
     session_service_server::SessionServiceServer,
 };
@@ -76,6 +77,13 @@ pub async fn serve(
         Arc::clone(&services.broker),
         services.sessions.clone(),
     ));
+    let connection_service = ConnectionServiceServer::new(connections::Connections {
+        handle: services.sessions.clone(),
+        journal: services.journal.clone(),
+    });
+    health
+        .set_serving::<ConnectionServiceServer<connections::Connections>>()
+        .await;
     health
         .set_serving::<SessionServiceServer<sessions::Sessions>>()
         .await;
@@ -94,6 +102,7 @@ pub async fn serve(
         .add_service(account_service)
         .add_service(diagnostics_service)
         .add_service(addon_service)
+        .add_service(connection_service)
         .add_service(health_service)
         .add_service(reflection_builder().build_v1()?)
         .add_service(reflection_builder().build_v1alpha()?)

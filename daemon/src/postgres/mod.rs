@@ -38,7 +38,7 @@ pub use frontend::{
     Authenticated, Client, ClientError, Greeting, LocalAuth, LocalTls, RefusalPace, ScramVerifier,
     ScramVerifierError, TlsOffer, greet, refuse_unread,
 };
-pub use protocol_tracker::{Boundary, ProtocolTracker};
+pub use protocol_tracker::{Activity, Boundary, ProtocolTracker};
 pub use query::query;
 pub use startup::{ProtocolVersion, StartupError, StartupParameters};
 pub use stream::{MaybeTls, PoliteTls, PrefixedIo};

@@ -61,10 +61,24 @@ pub enum Boundary {
     WithinMessage,
 }
 
+/// What a conversation is at, in the words of pg_stat_activity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// The server has been asked for something that isn't done.
+    Active,
+    /// Nothing is asked and no transaction is open.
+    Idle,
+    /// Nothing is asked, and a transaction is open.
+    IdleInTransaction,
+    /// The same after an error: only a rollback is accepted.
+    Aborted,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transaction {
     None,
     Open,
+    Failed,
 }
 
 /// Finds the messages in one direction.
@@ -149,6 +163,7 @@ impl ProtocolTracker {
                     *copying_in = false;
                     *ready = Some(match body.first() {
                         Some(b'I') => Transaction::None,
+                        Some(b'E') => Transaction::Failed,
                         _ => Transaction::Open,
                     });
                     if *ready == Some(Transaction::None) {
@@ -184,6 +199,25 @@ impl ProtocolTracker {
             (true, Some(Transaction::None)) if !asked => Boundary::Idle,
             (true, _) => Boundary::BetweenMessages,
         }
+    }
+
+    /// What the server is at, as far as the messages' headers tell.
+    pub fn activity(&self) -> Activity {
+        match self.ready {
+            Some(transaction) if self.awaited == 0 && !self.unsynced => match transaction {
+                Transaction::None => Activity::Idle,
+                Transaction::Open => Activity::IdleInTransaction,
+                Transaction::Failed => Activity::Aborted,
+            },
+            _ => Activity::Active,
+        }
+    }
+
+    /// Whether the server waits for the client's next message: it takes a Terminate.
+    pub fn is_at_rest(&self) -> bool {
+        self.activity() != Activity::Active
+            && self.client.at_boundary()
+            && self.server.at_boundary()
     }
 
     /// Whether an end of the connection is what was said last: by the client, or by the

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::record::PeerProcess;
 use crate::{
     journal::{Journal, Kind},
     model::SessionName,
@@ -31,10 +32,10 @@ pub(crate) struct Admission {
 /// Who a client is, by the listener that it came through.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Peer {
-    /// Anybody on this machine.
-    Tcp,
-    /// The user that the kernel says, and whether that one may come in.
-    Unix { uid: u32, trusted: bool },
+    /// Anybody on this machine, from a port to the session's.
+    Tcp { client: u16, session: u16 },
+    /// The user and the process that the kernel says, and whether that user may come in.
+    Unix { uid: u32, pid: u32, trusted: bool },
 }
 
 /// What a client came for.
@@ -45,6 +46,18 @@ pub(crate) enum Admitted<S: Stream> {
     Cancel(CancelRequest, MaybeTls<S>),
     /// What it has got.
     Done,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// By what its process is found.
+    pub(crate) fn process(self) -> PeerProcess {
+        match self {
+            Self::Tcp { client, session } => PeerProcess::Tcp { client, session },
+            Self::Unix { pid, .. } => PeerProcess::Unix { pid },
+        }
+    }
 }
 
 // === impl Admission ===
@@ -61,7 +74,7 @@ impl Admission {
     ) -> Result<Admitted<S>, ClientError> {
         // Clients of a Unix socket don't ask for TLS; the kernel keeps others out.
         let (offer, auth) = match peer {
-            Peer::Tcp => (
+            Peer::Tcp { .. } => (
                 TlsOffer::Offered((self.local_tls)()),
                 LocalAuth::Password(&self.verifier),
             ),

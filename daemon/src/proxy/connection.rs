@@ -4,23 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{io::AsyncReadExt as _, time::timeout};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    Counters,
-    admission::{Admission, Admitted, Peer},
-    cancel_keys::{CancelKeyGuard, CancelKeys},
+    admission::{Admitted, Peer},
+    clients::{Clients, Closing},
     connector::{Channel, Connect, Reached, WatchClosing},
-    drain::{Drain, DrainReceiver, IdlePolicy},
-    leftovers::{Backend, Leftovers},
-    pending_logins::{LoginSlot, PendingLogins},
+    drain::{DrainReceiver, IdlePolicy},
+    leftovers::Backend,
+    pending_logins::LoginSlot,
+    record::{ConnectionRecord, Registered, State},
     relay::{Relay, RelayObserver, Stopped},
-    slots::Slots,
-    upstream::{Refused, Upstream},
+    upstream::Refused,
     warm::{HandedOver, hand_over},
 };
 use crate::{
-    journal::{Journal, Kind},
     model::{Cause, Mode, SessionName},
     postgres::{
         Authenticated, CancelRequest, ClientError, PrefixedIo, ProtocolTracker, StartupParameters,
@@ -33,8 +31,6 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 /// What a client whose bytes aren't understood may say before it has a tunnel: more than a
 /// startup packet, which PostgreSQL limits to 10000 bytes.
 const EARLY: usize = 16 * 1024;
-/// A cancel request is answered by closing; a server that doesn't isn't waited for.
-const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// What is left in a tunnel that has ended is passed on within this time.
 const REST_LIMIT: Duration = Duration::from_secs(1);
 /// A channel's end and its tunnel's are seen so far apart at most.
@@ -42,31 +38,12 @@ const TUNNEL_NOTICE: Duration = Duration::from_millis(250);
 /// An idle moment that lasts this long isn't one between two statements of a script.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// What the connections of one session share.
-pub(crate) struct Clients<C: Connect> {
-    pub(crate) name: SessionName,
-    pub(crate) mode: Mode,
-    pub(crate) admission: Admission,
-    pub(crate) pending: Arc<PendingLogins>,
-    pub(crate) slots: Slots,
-    pub(crate) upstream: Arc<Upstream<C>>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) cancel_keys: CancelKeys<Closing<C>>,
-    pub(crate) leftovers: Arc<Leftovers>,
-    pub(crate) journal: Journal,
-    pub(crate) drain: Drain,
-    /// One task for each client.
-    pub(crate) tasks: TaskTracker,
-    /// Clients that have spoken and haven't reached their database.
-    pub(crate) arriving: TaskTracker,
-}
-
-type Closing<C> = <<C as Connect>::Channel as Channel>::Closing;
-
 /// What is known of one client's connection.
 struct Connection<C: Connect> {
     clients: Arc<Clients<C>>,
     peer: Peer,
+    /// What others see of it.
+    registered: Registered,
 }
 
 /// What a connection came to once its client had spoken.
@@ -79,14 +56,6 @@ enum Opening<S: Stream> {
     Done,
 }
 
-/// How a relayed connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// With its tunnel, while a statement ran or a transaction was open.
-    AtWorkWithoutTunnel,
-    Otherwise,
-}
-
 /// Serves a client on a task of its own.
 pub(crate) fn begin<S: Stream + 'static, C: Connect>(
     stream: S,
@@ -97,6 +66,7 @@ pub(crate) fn begin<S: Stream + 'static, C: Connect>(
     let connection = Connection {
         clients: Arc::clone(clients),
         peer,
+        registered: clients.counters.registry.enter(peer.process()),
     };
     clients.tasks.spawn(async move {
         let mut drain = connection.drain();
@@ -107,43 +77,6 @@ pub(crate) fn begin<S: Stream + 'static, C: Connect>(
     });
 }
 
-// === impl Clients ===
-
-impl<C: Connect> Clients<C> {
-    /// Says why a client is refused, beside saying so to the client.
-    fn tell(&self, cause: &Cause) {
-        // Those that retry in an outage would fill the log.
-        if self
-            .journal
-            .failure(Some(&self.name), Kind::ConnectionRefused, cause)
-        {
-            tracing::info!(session = %self.name, %cause, "a client was refused");
-        } else {
-            tracing::debug!(session = %self.name, %cause, "a client was refused");
-        }
-    }
-
-    /// Passes a cancel request on, where a client of this session was given its key; others are
-    /// closed without a word, as PostgreSQL does.
-    async fn cancel(&self, request: &CancelRequest) {
-        let Some(target) = self.cancel_keys.find(request) else {
-            self.journal
-                .counted(&self.name, Kind::CancelRefused, String::new());
-            return;
-        };
-        let forwarding = self.upstream.forward_cancel(&target);
-        if !matches!(timeout(CANCEL_LIMIT, forwarding).await, Ok(Some(()))) {
-            tracing::info!(session = %self.name, "a cancel request could not be passed on");
-        }
-    }
-
-    /// Has cancel requests of the client that is about to hear of the connection lead there.
-    fn give_cancel_key(&self, reached: &Reached<C::Channel>) -> Option<CancelKeyGuard<Closing<C>>> {
-        let target = reached.cancel_target()?;
-        Some(self.cancel_keys.give(target.key.clone(), target))
-    }
-}
-
 // === impl Connection ===
 
 impl<C: Connect> Connection<C> {
@@ -151,8 +84,12 @@ impl<C: Connect> Connection<C> {
         &self.clients.name
     }
 
+    fn record(&self) -> &ConnectionRecord {
+        self.registered.record()
+    }
+
     fn drain(&self) -> DrainReceiver {
-        self.clients.drain.follow()
+        self.record().follow(&self.clients.drain)
     }
 
     async fn serve<S: Stream>(&self, stream: S, login: LoginSlot) {
@@ -164,8 +101,14 @@ impl<C: Connect> Connection<C> {
         };
         drop(login);
         match opening {
-            Ok(Ok(Opening::Managed(client, arriving))) => self.managed(*client, arriving).await,
+            Ok(Ok(Opening::Managed(client, arriving))) => {
+                self.record()
+                    .has_logged_in(client.startup(), client.is_tls());
+                self.record().live.enter(State::Held);
+                self.managed(*client, arriving).await;
+            }
             Ok(Ok(Opening::Passthrough(stream, arriving))) => {
+                self.record().live.enter(State::Held);
                 self.passthrough(stream, arriving).await;
             }
             Ok(Ok(Opening::Done)) => {}
@@ -241,7 +184,7 @@ impl<C: Connect> Connection<C> {
         match reached {
             Ok(reached) => {
                 let _counting = clients.counters.connection();
-                let _cancel_key = clients.give_cancel_key(&reached);
+                let _cancel_key = clients.give_cancel_key(&reached, self.record());
                 let Ok(mut client) = client.finish(&reached.greeting).await else {
                     return;
                 };
@@ -267,7 +210,7 @@ impl<C: Connect> Connection<C> {
     ) {
         let clients = &self.clients;
         let _counting = clients.counters.connection();
-        let cancel_key = clients.give_cancel_key(&ready);
+        let cancel_key = clients.give_cancel_key(&ready, self.record());
         let Ok(client) = client.finish(&ready.greeting).await else {
             return;
         };
@@ -320,7 +263,8 @@ impl<C: Connect> Connection<C> {
             Ok((channel, _slot)) => {
                 let _counting = clients.counters.connection();
                 let tunnel = channel.closing();
-                self.relay(&mut stream, channel, None, &tunnel).await;
+                self.record().has_reached(tunnel.tunnel(), None);
+                self.relay(&mut stream, channel, None, &tunnel, None).await;
             }
             Err(cause) => {
                 clients.tell(&cause);
@@ -341,18 +285,33 @@ impl<C: Connect> Connection<C> {
         // Some poolers give no key.
         let key = reached.cancel.as_ref();
         let backend = key.map(|key| Backend::new(key, reached.since));
+        self.record()
+            .has_reached(reached.closing.tunnel(), key.map(CancelRequest::process_id));
         let stream = PrefixedIo::new(said, reached.stream);
         let tracker = Some(ProtocolTracker::new());
-        let ended = self.relay(client, stream, tracker, &reached.closing).await;
-        if let (Ended::AtWorkWithoutTunnel, Some(backend)) = (ended, backend) {
-            let Clients {
-                leftovers,
-                upstream,
-                drain,
-                ..
-            } = &*self.clients;
+        self.relay(client, stream, tracker, &reached.closing, backend)
+            .await;
+    }
+
+    /// Has what a connection leaves at work at the database ended there.
+    fn leave_behind(&self, backend: Option<Backend>) {
+        let Clients {
+            leftovers,
+            upstream,
+            drain,
+            ..
+        } = &*self.clients;
+        if let Some(backend) = backend {
             leftovers.clear(backend, Arc::clone(upstream), drain);
         }
+    }
+
+    /// Ends the statement of a connection that somebody has ended: closing alone doesn't, as
+    /// the server looks for its client when it has an answer for it.
+    fn stop_statement(&self, backend: Option<Backend>) {
+        // A round trip, where the log-in of the other takes several.
+        tokio::spawn(self.record().cancel_query());
+        self.leave_behind(backend);
     }
 
     /// Joins client and database until one of them ends it, their tunnel does, or the
@@ -363,21 +322,23 @@ impl<C: Connect> Connection<C> {
         database: D,
         tracker: Option<ProtocolTracker>,
         tunnel: &Closing<C>,
-    ) -> Ended {
+        backend: Option<Backend>,
+    ) {
         let observer = RelayObserver {
             counters: &self.clients.counters,
+            live: &self.record().live,
             on_changed_log_ins: &|| self.clients.upstream.warm().clear(),
         };
         let mut relay = Relay::new(client, database, tracker, observer);
         let (mut drain, mut at_idle) = (self.drain(), self.drain());
         let cause = tokio::select! {
-            stopped = relay.run() => return self.part(relay, stopped, tunnel).await,
+            stopped = relay.run() => return self.part(relay, stopped, tunnel, backend).await,
             cause = tunnel.closed() => Err(cause),
             cause = drain.now() => Ok(cause),
             (which, cause) = at_idle.at_idle() => tokio::select! {
                 stopped = run_until(&mut relay, which) => match stopped {
                     Stopped::Idle => Ok(cause),
-                    stopped => return self.part(relay, stopped, tunnel).await,
+                    stopped => return self.part(relay, stopped, tunnel, backend).await,
                 },
                 cause = tunnel.closed() => Err(cause),
                 cause = drain.now() => Ok(cause),
@@ -388,14 +349,16 @@ impl<C: Connect> Connection<C> {
             Err(lost) => {
                 // What was received before the line broke is the client's.
                 let _ = timeout(REST_LIMIT, relay.run()).await;
-                return self.end_without_tunnel(relay, &lost).await;
+                return self.end_without_tunnel(relay, &lost, backend).await;
             }
         };
         tracing::info!(session = %self.name(), %cause, "a connection was ended");
+        if matches!(cause, Cause::ConnectionEnded { .. }) && relay.is_active() {
+            self.stop_statement(backend);
+        }
         relay
             .close_with_error(&refusal::farewell(&cause, self.name()))
             .await;
-        Ended::Otherwise
     }
 
     /// Ends a connection whose tunnel has ended.
@@ -403,17 +366,15 @@ impl<C: Connect> Connection<C> {
         &self,
         relay: Relay<'_, S, D>,
         cause: &Cause,
-    ) -> Ended {
+        backend: Option<Backend>,
+    ) {
         tracing::info!(session = %self.name(), %cause, "a connection was ended");
-        let ended = if relay.is_at_work() {
-            Ended::AtWorkWithoutTunnel
-        } else {
-            Ended::Otherwise
-        };
+        if relay.is_at_work() {
+            self.leave_behind(backend);
+        }
         relay
             .close_with_error(&refusal::farewell(cause, self.name()))
             .await;
-        ended
     }
 
     /// Ends a connection of which one side has ended.
@@ -422,7 +383,8 @@ impl<C: Connect> Connection<C> {
         relay: Relay<'_, S, D>,
         stopped: Stopped,
         tunnel: &Closing<C>,
-    ) -> Ended {
+        backend: Option<Backend>,
+    ) {
         let (ended_by_client, error) = match stopped {
             Stopped::Client(error) => (true, error),
             Stopped::Database(error) => (false, error),
@@ -436,10 +398,9 @@ impl<C: Connect> Connection<C> {
             && !relay.was_announced()
             && let Ok(cause) = timeout(TUNNEL_NOTICE, tunnel.closed()).await
         {
-            return self.end_without_tunnel(relay, &cause).await;
+            return self.end_without_tunnel(relay, &cause, backend).await;
         }
         relay.close().await;
-        Ended::Otherwise
     }
 }
 

@@ -82,6 +82,9 @@ pub(crate) trait WatchClosing: Clone + Send + Sync + 'static {
 
     /// How long the line has been silent.
     fn silent_for(&self) -> Duration;
+
+    /// The number of the tunnel that carries it.
+    fn tunnel(&self) -> u64;
 }
 
 /// A connection on which the database waits for a query.
@@ -233,5 +236,9 @@ impl WatchClosing for Closing {
 
     fn silent_for(&self) -> Duration {
         self.silent_for()
+    }
+
+    fn tunnel(&self) -> u64 {
+        self.tunnel()
     }
 }

@@ -1,10 +1,14 @@
-//! Connections and bytes of a session, counted where they happen.
+//! Connections and bytes of a session, counted where they happen, and who its clients are.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use super::record::Registry;
 use crate::{model::Cause, tunnels::TunnelCount};
 
 /// Connections and bytes, counted where they happen and read where they are shown.
@@ -18,6 +22,8 @@ pub struct Counters {
     attempts: AtomicU64,
     failed_attempts: AtomicU64,
     warm: AtomicU64,
+    /// The clients that are there.
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// Counts one connection while it lives.
@@ -50,6 +56,16 @@ impl Counters {
             Err(_) => &self.failed_attempts,
         };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long the bastion takes to answer; `None` while there is no tunnel.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.tunnels.round_trip()
+    }
+
+    /// The clients that are there.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Tunnels now.

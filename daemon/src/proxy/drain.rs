@@ -10,7 +10,11 @@ pub(crate) struct Drain(watch::Sender<Stage>);
 
 /// Hears when a connection is to end.
 #[derive(Clone)]
-pub(crate) struct DrainReceiver(watch::Receiver<Stage>);
+pub(crate) struct DrainReceiver {
+    session: watch::Receiver<Stage>,
+    /// What is told to this connection alone.
+    own: Option<watch::Receiver<Stage>>,
+}
 
 /// Which idle moment a connection is ended at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,46 +58,76 @@ impl Drain {
     }
 
     pub(crate) fn follow(&self) -> DrainReceiver {
-        DrainReceiver(self.0.subscribe())
+        DrainReceiver {
+            session: self.0.subscribe(),
+            own: None,
+        }
+    }
+
+    /// Completes once everything that followed has ended.
+    pub(crate) async fn nobody_follows(&self) {
+        self.0.closed().await;
     }
 }
 
 // === impl DrainReceiver ===
 
 impl DrainReceiver {
+    /// Hears as well what is told to one connection alone.
+    pub(crate) fn and(self, own: &Drain) -> Self {
+        Self {
+            own: Some(own.0.subscribe()),
+            ..self
+        }
+    }
+
     /// Completes when connections are to end where it does no harm.
     pub(crate) async fn at_idle(&mut self) -> (IdlePolicy, Cause) {
-        loop {
-            match &*self.0.borrow_and_update() {
-                Stage::AtIdle(which, cause) => return (*which, cause.clone()),
-                Stage::Serving | Stage::Now(_) | Stage::Abandoned => {}
-            }
-            self.changed().await;
-        }
+        self.until(|stage| match stage {
+            Stage::AtIdle(which, cause) => Some((*which, cause.clone())),
+            Stage::Serving | Stage::Now(_) | Stage::Abandoned => None,
+        })
+        .await
     }
 
     /// Completes when connections are to end at once.
     pub(crate) async fn now(&mut self) -> Cause {
-        loop {
-            match &*self.0.borrow_and_update() {
-                Stage::Now(cause) => return cause.clone(),
-                Stage::Serving | Stage::AtIdle(..) | Stage::Abandoned => {}
-            }
-            self.changed().await;
-        }
+        self.until(|stage| match stage {
+            Stage::Now(cause) => Some(cause.clone()),
+            Stage::Serving | Stage::AtIdle(..) | Stage::Abandoned => None,
+        })
+        .await
     }
 
     /// Completes when nothing more is awaited: whatever is still under way is dropped.
     pub(crate) async fn abandoned(&mut self) {
-        while *self.0.borrow_and_update() != Stage::Abandoned {
-            self.changed().await;
-        }
+        self.until(|stage| (*stage == Stage::Abandoned).then_some(()))
+            .await;
     }
 
-    async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+    async fn until<T>(&mut self, wanted: impl Fn(&Stage) -> Option<T>) -> T {
+        let Self { session, own } = self;
+        let own = async {
+            match own {
+                Some(own) => reaches(own, &wanted).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            found = reaches(session, &wanted) => found,
+            found = own => found,
+        }
+    }
+}
+
+async fn reaches<T>(stage: &mut watch::Receiver<Stage>, wanted: impl Fn(&Stage) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(&stage.borrow_and_update()) {
+            return found;
+        }
+        if stage.changed().await.is_err() {
             // Nobody is left who could say so.
-            std::future::pending().await
+            return std::future::pending().await;
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     Counters, CurrentLimits, Endpoint, LocalLogin,
     admission::Admission,
     cancel_keys::CancelKeys,
-    connection::Clients,
+    clients::Clients,
     connector::{Connect, Connector},
     drain::{Drain, IdlePolicy},
     listener,
@@ -122,7 +122,11 @@ impl<C: Connect> Gateway<C> {
     #[cfg(test)]
     pub(crate) fn begin<S: Stream + 'static>(&self, stream: S) {
         let uid = rustix::process::geteuid().as_raw();
-        let peer = Peer::Unix { uid, trusted: true };
+        let peer = Peer::Unix {
+            uid,
+            pid: std::process::id(),
+            trusted: true,
+        };
         connection::begin(stream, peer, &self.clients);
     }
 

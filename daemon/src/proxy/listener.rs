@@ -7,11 +7,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    admission::Peer,
-    connection::{self, Clients},
-    connector::Connect,
-};
+use super::{admission::Peer, clients::Clients, connection, connector::Connect};
 use crate::platform::{accept::Acceptor, descriptors};
 
 /// How long the next client waits in a crowd: with 500 places each has half a second and more
@@ -22,11 +18,16 @@ const BREATH: Duration = Duration::from_millis(1);
 pub(crate) async fn tcp<C: Connect>(listener: &TcpListener, clients: &Arc<Clients<C>>) {
     let mut acceptor = Acceptor::new(format!("port of session {}", clients.name));
     loop {
-        let (stream, _) = acceptor.next(|| listener.accept()).await;
+        let (stream, peer) = acceptor.next(|| listener.accept()).await;
         // Queries are small packets that must not wait for each other.
         let _ = stream.set_nodelay(true);
         make_room(&stream, clients).await;
-        connection::begin(stream, Peer::Tcp, clients);
+        let session = stream.local_addr().map_or(0, |local| local.port());
+        let peer = Peer::Tcp {
+            client: peer.port(),
+            session,
+        };
+        connection::begin(stream, peer, clients);
         breathe(clients).await;
     }
 }
@@ -37,12 +38,19 @@ pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clie
     let mut acceptor = Acceptor::new(format!("Unix socket of session {}", clients.name));
     loop {
         let (stream, _) = acceptor.next(|| listener.accept()).await;
-        match stream.peer_cred().map(|peer| peer.uid()) {
-            Ok(uid) => {
+        match stream.peer_cred() {
+            Ok(peer) => {
+                let uid = peer.uid();
+                let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
                 // Root can read the daemon's memory anyway.
                 let trusted = uid == own || uid == 0;
                 make_room(&stream, clients).await;
-                connection::begin(stream, Peer::Unix { uid, trusted }, clients);
+                let peer = Peer::Unix {
+                    uid,
+                    pid: pid.unwrap_or_default(),
+                    trusted,
+                };
+                connection::begin(stream, peer, clients);
                 breathe(clients).await;
             }
             Err(error) => {

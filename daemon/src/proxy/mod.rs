@@ -4,6 +4,7 @@
 
 mod admission;
 mod cancel_keys;
+mod clients;
 mod connection;
 mod connector;
 mod counters;
@@ -14,6 +15,7 @@ mod leftovers;
 mod listener;
 mod outage;
 mod pending_logins;
+mod record;
 mod relay;
 mod slots;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub(crate) use drain::IdlePolicy;
 pub(crate) use endpoint::locked;
 pub use endpoint::{Endpoint, PortWish, bind, sockets};
 pub(crate) use gateway::{Gateway, Parts};
+pub use record::{ConnectionRecord, PeerProcess, Registry, State};
 pub(crate) use verification::probe;
 
 use crate::{model::Cause, postgres::ScramVerifier};

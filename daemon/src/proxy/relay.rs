@@ -18,8 +18,11 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use super::Counters;
-use crate::postgres::{Boundary, ProtocolTracker, last_words};
+use super::{
+    Counters,
+    record::{Live, State},
+};
+use crate::postgres::{Activity, Boundary, ProtocolTracker, last_words};
 
 /// Buffer from the client: one SSH packet's worth.
 const UP: usize = 32 * 1024;
@@ -51,6 +54,8 @@ pub(crate) struct Relay<'a, C, D> {
     ahead: Option<ProtocolTracker>,
     observer: RelayObserver<'a>,
     asked: u64,
+    /// What was last noted of the tracker.
+    activity: Option<Activity>,
     up_is_first: bool,
     /// How the client's end was seen: by reading all that it said, or by an error.
     client_end: Option<Option<io::Error>>,
@@ -61,8 +66,10 @@ pub(crate) struct Relay<'a, C, D> {
 /// Who is told of what passes.
 #[derive(Clone, Copy)]
 pub(crate) struct RelayObserver<'a> {
-    /// Bytes.
+    /// Bytes of the session.
     pub(crate) counters: &'a Counters,
+    /// Bytes and state of the connection.
+    pub(super) live: &'a Live,
     /// That a command has changed what log-ins begin with.
     pub(crate) on_changed_log_ins: &'a (dyn Fn() + Send + Sync),
 }
@@ -99,7 +106,10 @@ where
         tracker: Option<ProtocolTracker>,
         observer: RelayObserver<'a>,
     ) -> Self {
-        Self {
+        if tracker.is_none() {
+            observer.live.enter(State::Passthrough);
+        }
+        let mut this = Self {
             client,
             database,
             up: Pipe::new(UP),
@@ -108,10 +118,13 @@ where
             tracker,
             observer,
             asked: 0,
+            activity: None,
             up_is_first: false,
             client_end: None,
             gone: None,
-        }
+        };
+        this.note_activity();
+        this
     }
 
     /// Copies until a side ends. However the client ends, what it sent before is passed on, and
@@ -138,6 +151,13 @@ where
         self.tracker.is_some() && !self.is_idle()
     }
 
+    /// Whether the server works for the client, or is about to. Of bytes that aren't looked at
+    /// that isn't known.
+    pub(crate) fn is_active(&self) -> bool {
+        let tracker = self.tracker.as_ref();
+        tracker.is_some_and(|tracker| tracker.activity() == Activity::Active)
+    }
+
     /// Bytes that the client has sent: the same number means that it has been silent.
     pub(crate) fn asked(&self) -> u64 {
         self.asked
@@ -154,7 +174,7 @@ where
     /// Passes on what has been received, says why this is the end where the protocol allows
     /// it at this moment, and closes both sides. Takes some seconds at most.
     pub(crate) async fn close_with_error(mut self, error_response: &[u8]) {
-        let was_idle = self.is_idle();
+        let was_at_rest = self.is_at_rest();
         let passing = timeout(REST_LIMIT, poll_fn(|context| self.poll_down_rest(context)));
         if !matches!(passing.await, Ok(Ok(()))) {
             return;
@@ -163,7 +183,7 @@ where
             Boundary::WithinMessage => &[],
             Boundary::Idle | Boundary::BetweenMessages => error_response,
         };
-        if was_idle {
+        if was_at_rest {
             let telling = last_words::say(self.client, last);
             let _ = tokio::join!(telling, last_words::terminate(&mut self.database));
         } else {
@@ -184,6 +204,24 @@ where
         }
     }
 
+    /// Whether nothing is under way, be it within a transaction: the server takes a Terminate.
+    fn is_at_rest(&self) -> bool {
+        let waiting = !self.up.is_empty() || !self.down.is_empty();
+        let tracker = self.tracker.as_ref();
+        !waiting && tracker.is_some_and(ProtocolTracker::is_at_rest)
+    }
+
+    /// Notes where the tracker has come to, where that is something else than before.
+    fn note_activity(&mut self) {
+        let activity = self.tracker.as_ref().map(ProtocolTracker::activity);
+        if self.activity != activity {
+            self.activity = activity;
+            if let Some(activity) = activity {
+                self.observer.live.enter(activity.into());
+            }
+        }
+    }
+
     fn pause(&self) -> Boundary {
         self.tracker
             .as_ref()
@@ -199,6 +237,7 @@ where
             let down = self.poll_down(context);
             (self.poll_up(context), down)
         };
+        self.note_activity();
         match down {
             // What the database still has to say comes first: it may say why it closes.
             Poll::Ready(Err(error)) => Poll::Ready(Stopped::Database(Some(error))),
@@ -245,7 +284,10 @@ where
                 tracker.client_said(bytes);
             }
         };
-        let mut passed = |bytes: &[u8]| count(&observer.counters.sent, bytes);
+        let mut passed = |bytes: &[u8]| {
+            count(&observer.counters.sent, bytes);
+            observer.live.sent(bytes.len());
+        };
         loop {
             match ready!(up.poll_copy(context, client, database, &mut heard, &mut passed)) {
                 Err(Broken::Writer) => up.give_up(),
@@ -290,6 +332,7 @@ where
         };
         let mut received = |bytes: &[u8]| {
             count(&observer.counters.received, bytes);
+            observer.live.received(bytes.len());
             if let Some(ahead) = ahead {
                 ahead.server_said(bytes);
                 if ahead.take_changed_log_ins() {

@@ -443,6 +443,10 @@ impl WatchClosing for FakeClosing {
     fn silent_for(&self) -> Duration {
         Duration::ZERO
     }
+
+    fn tunnel(&self) -> u64 {
+        1
+    }
 }
 
 impl AsyncRead for FakeChannel {

@@ -24,7 +24,7 @@ use super::{
     metered_stream::MeteredStream,
     receive_window::ReceiveWindow,
     route::Route,
-    tunnel::Parts,
+    tunnel::{Parts, next_number},
 };
 use crate::model::{Cause, Lease, SshCredential};
 
@@ -100,6 +100,7 @@ pub async fn dial(
                 bastion: bastion.clone(),
                 generation: lease.generation,
                 closed,
+                number: next_number(),
                 loss,
                 stats,
                 intake,

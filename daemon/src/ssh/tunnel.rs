@@ -1,6 +1,12 @@
 //! One authenticated connection to the bastion.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use russh::client;
 use tokio::time::{interval, sleep};
@@ -33,6 +39,8 @@ pub(super) struct Parts {
     pub(super) generation: Generation,
     /// Told when the connection has ended.
     pub(super) closed: CancellationToken,
+    /// Tells it from others.
+    pub(super) number: u64,
     /// Why it did.
     pub(super) loss: Loss,
     pub(super) stats: LinkStats,
@@ -44,6 +52,7 @@ pub(super) struct Parts {
 /// has been silent.
 #[derive(Clone)]
 pub struct Closing {
+    number: u64,
     closed: CancellationToken,
     loss: Loss,
     stats: LinkStats,
@@ -61,6 +70,12 @@ pub enum Liveness {
     Alive,
     /// It was not.
     Silent,
+}
+
+/// The number of a tunnel that is about to be made.
+pub(super) fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 // === impl Closing ===
@@ -86,9 +101,15 @@ impl Closing {
         self.stats.silent_for()
     }
 
+    /// The number of the tunnel, one for each that the process has made.
+    pub fn tunnel(&self) -> u64 {
+        self.number
+    }
+
     /// The same for a channel, which may end alone.
     pub(super) fn of_channel(&self) -> Self {
         Self {
+            number: self.number,
             closed: self.closed.child_token(),
             loss: self.loss.clone(),
             stats: self.stats.clone(),
@@ -159,6 +180,7 @@ impl Tunnel {
     /// A watch on the connection's end that doesn't keep it alive.
     pub fn closing(&self) -> Closing {
         Closing {
+            number: self.0.number,
             closed: self.0.closed.clone(),
             loss: self.0.loss.clone(),
             stats: self.0.stats.clone(),

@@ -1,8 +1,11 @@
-//! How many tunnels there are.
+//! How many tunnels there are, and how far the bastion is.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// The tunnels of the pool that a session uses; clones follow the same pool.
@@ -11,7 +14,14 @@ pub struct TunnelCount(Arc<Mutex<PoolCount>>);
 
 /// Tunnels of a pool that live now; clones count the same ones.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PoolCount(Arc<AtomicU64>);
+pub(super) struct PoolCount(Arc<Tunnels>);
+
+#[derive(Debug, Default)]
+struct Tunnels {
+    now: AtomicU64,
+    /// Microseconds, of the tunnel that was made last.
+    round_trip: AtomicU64,
+}
 
 /// Counts one tunnel while it lives.
 #[derive(Debug)]
@@ -22,7 +32,15 @@ pub(super) struct CountedTunnel(PoolCount);
 impl TunnelCount {
     /// Tunnels now. Sessions that share a pool all have them.
     pub fn now(&self) -> u64 {
-        self.count().0.load(Ordering::Relaxed)
+        self.count().0.now.load(Ordering::Relaxed)
+    }
+
+    /// How long the bastion took to answer when a tunnel was last made; `None` while there is
+    /// none.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let count = self.count();
+        let micros = count.0.round_trip.load(Ordering::Relaxed);
+        (count.0.now.load(Ordering::Relaxed) > 0).then(|| Duration::from_micros(micros))
     }
 
     /// Tells the tunnels of that pool from now on.
@@ -38,15 +56,17 @@ impl TunnelCount {
 // === impl PoolCount ===
 
 impl PoolCount {
-    /// Counts a tunnel until the answer is dropped.
-    pub(super) fn add(&self) -> CountedTunnel {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// Counts a tunnel until the answer is dropped; its bastion is so far.
+    pub(super) fn add(&self, round_trip: Duration) -> CountedTunnel {
+        let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        self.0.round_trip.store(micros, Ordering::Relaxed);
+        self.0.now.fetch_add(1, Ordering::Relaxed);
         CountedTunnel(self.clone())
     }
 }
 
 impl Drop for CountedTunnel {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -279,10 +279,10 @@ impl<D: Dial> Inner<D> {
             return;
         }
         let ended = link.ended();
+        let counting = self.count.add(link.round_trip());
         self.state.add(link);
         self.publish(None);
         let this = Arc::clone(self);
-        let counting = self.count.add();
         tokio::spawn(async move {
             // Watches without keeping the tunnel alive.
             let ended = this.stop.run_until_cancelled(ended).await;

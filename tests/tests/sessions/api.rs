@@ -26,14 +26,15 @@ fn health_and_reflection_are_served() {
         let channel = borealis_proto::connect::connect(machine.daemon().socket().to_owned())
             .await
             .unwrap();
-        let service = "borealis.control.v1.SessionService".to_owned();
-        let answer = HealthClient::new(channel.clone())
-            .check(HealthCheckRequest {
-                service: service.clone(),
-            })
-            .await
-            .unwrap();
-        assert_eq!(answer.into_inner().status, 1);
+        let services = ["SessionService", "ConnectionService"]
+            .map(|name| format!("borealis.control.v1.{name}"));
+        for service in services.clone() {
+            let answer = HealthClient::new(channel.clone())
+                .check(HealthCheckRequest { service })
+                .await
+                .unwrap();
+            assert_eq!(answer.into_inner().status, 1);
+        }
         let request = ServerReflectionRequest {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
@@ -59,7 +60,8 @@ fn health_and_reflection_are_served() {
             .map(|service| service.name)
             .collect();
         for expected in [
-            service.as_str(),
+            services[0].as_str(),
+            services[1].as_str(),
             "borealis.control.v1.DaemonService",
             "grpc.health.v1.Health",
         ] {

@@ -67,6 +67,11 @@ const COMMANDS: &[(&str, bool, &str)] = &[
     ),
     ("borealisctl events -f json", true, "what happened"),
     (
+        "borealisctl ps -f json",
+        true,
+        "who is connected, and which transactions idle",
+    ),
+    (
         "borealisctl info TARGET -f json",
         true,
         "the add-on: plan, storage, versions",
@@ -99,9 +104,9 @@ const COMMANDS: &[(&str, bool, &str)] = &[
         "change the add-on",
     ),
     (
-        "borealisctl close, shutdown, login, logout",
+        "borealisctl close, kill, shutdown, login, logout",
         false,
-        "take away what the user has set up",
+        "take away what the user has set up, or is doing",
     ),
 ];
 

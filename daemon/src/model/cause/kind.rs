@@ -130,6 +130,16 @@ impl Cause {
             Self::SessionClosing => Kind::new("session-closing", C::Operation, R::Never, "57P01"),
             Self::SessionExpired => Kind::new("session-expired", C::Operation, R::Never, "57P01"),
             Self::DaemonStopping => Kind::new("daemon-stopping", C::Operation, R::Never, "57P01"),
+            Self::NoSuchConnection { .. } => {
+                Kind::new("no-such-connection", C::NotFound, R::Never, "57P01")
+            }
+            Self::ConnectionEnded { .. } => {
+                Kind::new("connection-ended", C::Operation, R::Never, "57P01")
+            }
+            Self::NoCancelKey { .. } => Kind::new("no-cancel-key", C::Operation, R::Never, "57P01"),
+            Self::CancelNotPassedOn { .. } => {
+                Kind::new("cancel-not-passed-on", C::Operation, R::Never, "57P01")
+            }
             Self::ConfigInvalid { .. } => {
                 Kind::new("config-invalid", C::Operation, R::Never, "58030")
             }

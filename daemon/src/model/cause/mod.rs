@@ -6,6 +6,7 @@
 mod account;
 mod addon;
 mod class;
+mod connection;
 mod kind;
 mod machine;
 mod provider;
@@ -231,6 +232,22 @@ pub enum Cause {
     SessionExpired,
     DaemonStopping,
 
+    // One of its connections.
+    NoSuchConnection {
+        id: u64,
+    },
+    /// Somebody ended it.
+    ConnectionEnded {
+        by: Foreign,
+    },
+    /// Nothing is known by which a query of its could be cancelled.
+    NoCancelKey {
+        id: u64,
+    },
+    CancelNotPassedOn {
+        id: u64,
+    },
+
     // The machine the daemon runs on.
     ConfigInvalid {
         problem: String,
@@ -344,6 +361,10 @@ impl Cause {
             Self::SessionClosing => session::session_closing(),
             Self::SessionExpired => session::session_expired(),
             Self::DaemonStopping => session::daemon_stopping(),
+            Self::NoSuchConnection { id } => connection::no_such_connection(*id),
+            Self::ConnectionEnded { by } => connection::connection_ended(by),
+            Self::NoCancelKey { id } => connection::no_cancel_key(*id),
+            Self::CancelNotPassedOn { id } => connection::cancel_not_passed_on(*id),
             Self::ConfigInvalid { problem } => machine::config_invalid(problem),
             Self::StateUnwritable { path, detail } => machine::state_unwritable(path, detail),
             Self::SocketPathTooLong { path } => machine::socket_path_too_long(path),

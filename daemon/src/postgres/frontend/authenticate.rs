@@ -176,6 +176,11 @@ impl<S: Stream> Authenticated<S> {
         &self.startup
     }
 
+    /// Whether the client's end is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
     /// Tells the client what the server said at the end of its own log-in
     /// ([`LoggedIn::greeting`](crate::postgres::LoggedIn)), by which it knows that it may
     /// begin. Gives the stream for splicing, in which whatever the client sent early comes

@@ -23,6 +23,8 @@ impl Talk {
         for tag in tags {
             let bytes = match tag {
                 b'I' | b'T' => message(b'Z', &[*tag]),
+                // An error within a transaction; E is the message that tells of it.
+                b'X' => message(b'Z', b"E"),
                 tag => message(*tag, b"body"),
             };
             self.0.server_said(&bytes);
@@ -44,6 +46,43 @@ fn idle_between_queries_and_not_within() {
     assert!(talk.server(b"I").is_idle());
     // Notices, notifications and parameters come while nothing is asked.
     assert!(talk.server(b"ANS").is_idle());
+}
+
+#[test]
+fn activity_has_the_words_of_pg_stat_activity() {
+    let mut talk = Talk::default();
+    let mut at = |client: &[u8], server: &[u8]| talk.client(client).server(server).0.activity();
+    assert_eq!(at(b"", b""), Activity::Idle);
+    assert_eq!(at(b"Q", b""), Activity::Active);
+    assert_eq!(at(b"", b"DDC"), Activity::Active);
+    assert_eq!(at(b"", b"I"), Activity::Idle);
+    // Parse begins work, and Sync alone doesn't end it.
+    assert_eq!(at(b"P", b""), Activity::Active);
+    assert_eq!(at(b"BES", b"12DC"), Activity::Active);
+    assert_eq!(at(b"", b"T"), Activity::IdleInTransaction);
+    // What comes unasked changes nothing.
+    assert_eq!(at(b"", b"ANS"), Activity::IdleInTransaction);
+    assert_eq!(at(b"Q", b"E"), Activity::Active);
+    assert_eq!(at(b"", b"X"), Activity::Aborted);
+    // Of two that were asked at once one is done.
+    assert_eq!(at(b"QQ", b"CX"), Activity::Active);
+    assert_eq!(at(b"", b"CI"), Activity::Idle);
+    // While rows come in, the server is at work.
+    assert_eq!(at(b"PBES", b"12G"), Activity::Active);
+    assert_eq!(at(b"dddcS", b"C"), Activity::Active);
+    assert_eq!(at(b"", b"I"), Activity::Idle);
+}
+
+#[test]
+fn only_a_server_that_waits_takes_a_terminate() {
+    let mut talk = Talk::default();
+    assert!(talk.0.is_at_rest());
+    assert!(!talk.client(b"Q").0.is_at_rest());
+    assert!(talk.server(b"CT").0.is_at_rest());
+    // Half of a message: what follows would be taken for the rest of it.
+    talk.0.client_said(&message(b'd', b"body")[..6]);
+    assert_eq!(talk.0.activity(), Activity::IdleInTransaction);
+    assert!(!talk.0.is_at_rest());
 }
 
 #[test]

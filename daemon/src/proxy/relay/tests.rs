@@ -26,9 +26,10 @@ where
 {
     let (client, mut near_client) = duplex(1024);
     let (near_database, database) = duplex(1024);
-    let counters = Counters::default();
+    let (counters, live) = (Counters::default(), Live::default());
     let observer = RelayObserver {
         counters: &counters,
+        live: &live,
         on_changed_log_ins: &|| {},
     };
     let relay = Relay::new(&mut near_client, near_database, tracker, observer);
@@ -256,9 +257,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     let (near_database, database) = duplex(64);
-    let counters = Counters::default();
+    let (counters, live) = (Counters::default(), Live::default());
     let observer = RelayObserver {
         counters: &counters,
+        live: &live,
         on_changed_log_ins: &|| {},
     };
     let tracker = Some(ProtocolTracker::new());
@@ -368,9 +370,10 @@ async fn an_upload_does_not_starve_the_other_direction() {
     let mut client = Uploading { said: 0, heard: 0 };
     // It says one word and takes everything.
     let database = tokio::io::join(READY, tokio::io::sink());
-    let counters = Counters::default();
+    let (counters, live) = (Counters::default(), Live::default());
     let observer = RelayObserver {
         counters: &counters,
+        live: &live,
         on_changed_log_ins: &|| {},
     };
     let mut relay = Relay::new(&mut client, database, None, observer);
@@ -381,4 +384,40 @@ async fn an_upload_does_not_starve_the_other_direction() {
         "{} bytes before",
         client.said
     );
+}
+
+#[tokio::test]
+async fn state_and_bytes_of_the_connection_are_noted_as_they_change() {
+    let (mut client, mut near_client) = duplex(1024);
+    let (near_database, mut database) = duplex(1024);
+    let (counters, live) = (Counters::default(), Live::default());
+    let observer = RelayObserver {
+        counters: &counters,
+        live: &live,
+        on_changed_log_ins: &|| {},
+    };
+    let tracker = Some(ProtocolTracker::new());
+    let mut relay = Relay::new(&mut near_client, near_database, tracker, observer);
+    let talking = async {
+        assert_eq!(live.state().0, State::Idle);
+        client.write_all(QUERY).await.unwrap();
+        read(&mut database, QUERY.len()).await;
+        assert_eq!(live.state().0, State::Active);
+        database.write_all(IN_TRANSACTION).await.unwrap();
+        read(&mut client, IN_TRANSACTION.len()).await;
+        assert_eq!(live.state().0, State::IdleInTransaction);
+        let since = live.state().1;
+        // What the server says unasked is no change.
+        let notice = b"N\0\0\0\x05\0";
+        database.write_all(notice).await.unwrap();
+        read(&mut client, notice.len()).await;
+        assert_eq!(live.state(), (State::IdleInTransaction, since));
+        drop((client, database));
+    };
+    let (_, ()) = tokio::join!(relay.run(), talking);
+    let received = IN_TRANSACTION.len() as u64 + 6;
+    assert_eq!(live.bytes(), (QUERY.len() as u64, received));
+    // Of bytes that aren't looked at nothing is known.
+    let _ = Relay::new(&mut near_client, tokio::io::empty(), None, observer);
+    assert_eq!(live.state().0, State::Passthrough);
 }
