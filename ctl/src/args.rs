@@ -12,7 +12,7 @@ pub(crate) use account::LoginArgs;
 pub(crate) use agents::{McpAction, McpArgs, McpClient, McpConfigArgs, ServeArgs};
 pub(crate) use spelling::normalized;
 
-pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
+pub(crate) use inspect::{BugreportArgs, DoctorArgs, EventsArgs, ManArgs};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -260,9 +260,11 @@ without an open session, credentials are asked for as `open` does.")]
   borealisctl events
   borealisctl events --follow            and what happens from now on, until Ctrl-C
   borealisctl events sushi               of one session
-  borealisctl events -f json | jq -r '.kind'
+  borealisctl events --since 2h          also yesterday, or 2026-11-22T14:15:00Z
+  borealisctl events -f json | jq -r '.[].kind'
 
-The daemon remembers the last 500 since it started. With --follow, json is one object a line.")]
+The daemon remembers the last 500, over its restarts too. What repeats is told once, and
+counted. With --follow, json is one object a line.")]
     Events(EventsArgs),
     /// Print the daemon's metrics as Prometheus text
     #[command(after_help = "Examples:

@@ -38,7 +38,7 @@ use crate::{
     reload::{self, Reloader, UpstreamTlsProblem, broker_settings},
     service_manager::{activation::Inherited, notify},
     session::{self, Environment},
-    state::{self, ClientFiles, OpenError, State},
+    state::{self, ClientFiles, EventWriter, OpenError, State},
     supervisor,
     tunnels::Pools,
     watchdog,
@@ -134,6 +134,7 @@ struct Parts {
     reloader: Reloader,
     metrics_listen: watch::Receiver<Option<SocketAddr>>,
     shutdown_grace: watch::Receiver<Duration>,
+    events: EventWriter,
 }
 
 /// The daemon while it runs.
@@ -144,6 +145,8 @@ struct Running {
     reload: reload::Handle,
     shutdown: CancellationToken,
     shutdown_grace: watch::Receiver<Duration>,
+    /// Writes the last events when it is dropped.
+    events: EventWriter,
     /// The tasks without which it is of no use, except the control server.
     essential: Essential,
     serving: JoinHandle<Result<(), control::ServeError>>,
@@ -176,7 +179,7 @@ impl Parts {
         let machine = endpoints.netrc_machine().to_owned();
         let provider = Provider::new(endpoints, Limits::default())?;
         let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
-        let journal = Journal::new();
+        let journal = state.journal.clone();
         journal.record(
             Kind::DaemonStarted,
             concat!("(", env!("CARGO_PKG_VERSION"), ")"),
@@ -238,6 +241,7 @@ impl Parts {
             reloader,
             metrics_listen,
             shutdown_grace: grace_of_now,
+            events: state.event_writer,
         })
     }
 
@@ -272,6 +276,7 @@ impl Parts {
             reload: services.reload.clone(),
             shutdown: services.shutdown.clone(),
             shutdown_grace: self.shutdown_grace,
+            events: self.events,
             essential,
             serving: tokio::spawn(control::serve(
                 self.socket,
@@ -339,6 +344,7 @@ impl Running {
             // Streams of clients that still watch must not keep the daemon.
             let _ = timeout(ANSWER_LIMIT, self.serving).await;
         }
+        drop(self.events);
         tracing::info!("stopped");
     }
 }

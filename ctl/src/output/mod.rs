@@ -50,6 +50,7 @@ use crate::{
 pub(crate) use format::Format;
 pub(crate) use spinner::Spinner;
 pub(crate) use text::Text;
+pub(crate) use time::now;
 
 use text::LONGEST;
 
