@@ -28,7 +28,7 @@ use crate::{
     credential::{Broker, SignIn},
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics,
+    metrics, notifications,
     platform::{
         clock::{self, UnusableClock},
         descriptors, memory, network,
@@ -133,6 +133,7 @@ struct Parts {
     services: Services,
     reloader: Reloader,
     metrics_listen: watch::Receiver<Option<SocketAddr>>,
+    notify: watch::Receiver<bool>,
     shutdown_grace: watch::Receiver<Duration>,
     events: EventWriter,
 }
@@ -147,6 +148,8 @@ struct Running {
     shutdown_grace: watch::Receiver<Duration>,
     /// Writes the last events when it is dropped.
     events: EventWriter,
+    /// The daemon can do without.
+    _notifications: AbortOnDropHandle<()>,
     /// The tasks without which it is of no use, except the control server.
     essential: Essential,
     serving: JoinHandle<Result<(), control::ServeError>>,
@@ -186,6 +189,7 @@ impl Parts {
         );
         let upstream_tls = watch::Sender::new(reload::upstream_tls(&config.upstream_tls)?);
         let (shutdown_grace, grace_of_now) = watch::channel(config.shutdown_grace);
+        let (notify, notify_of_now) = watch::channel(config.notify);
         let live = supervisor::LiveSettings::new(&config);
         let in_force = reload::ConfigInForce::new(config.clone());
         let keepalive = live.keepalive();
@@ -213,6 +217,7 @@ impl Parts {
             journal: journal.clone(),
             metrics,
             upstream_tls,
+            notify,
             shutdown_grace,
             config: in_force,
         });
@@ -240,6 +245,7 @@ impl Parts {
             services,
             reloader,
             metrics_listen,
+            notify: notify_of_now,
             shutdown_grace: grace_of_now,
             events: state.event_writer,
         })
@@ -268,6 +274,7 @@ impl Parts {
             watchdog::report(sessions.clone()),
         );
         essential.add("the reload of the config", self.reloader.run());
+        let notifications = notifications::tell(sessions.clone(), self.notify);
         let stop_serving = CancellationToken::new();
         Running {
             sessions,
@@ -277,6 +284,7 @@ impl Parts {
             shutdown: services.shutdown.clone(),
             shutdown_grace: self.shutdown_grace,
             events: self.events,
+            _notifications: AbortOnDropHandle::new(tokio::spawn(notifications)),
             essential,
             serving: tokio::spawn(control::serve(
                 self.socket,

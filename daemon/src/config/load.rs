@@ -34,6 +34,7 @@ const KEYS: &[&str] = &[
     "max_connections",
     "token_command",
     "metrics_listen",
+    "notify",
     "rotation",
     "keepalive",
     "session",
@@ -95,6 +96,9 @@ impl Config {
         }
         if let Some(entry) = top.get("metrics_listen") {
             config.metrics_listen = Some(entry.loopback()?);
+        }
+        if let Some(entry) = top.get("notify") {
+            config.notify = entry.switch()?;
         }
         if let Some(entry) = top.get("rotation") {
             let section = entry.section("rotation.")?;

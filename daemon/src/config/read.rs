@@ -210,6 +210,12 @@ impl<'a> Entry<'a> {
             })
     }
 
+    /// On or off.
+    pub(super) fn switch(&self) -> Result<bool, ConfigError> {
+        let given = self.value.get_ref().as_bool();
+        given.ok_or_else(|| self.refuse("true, false"))
+    }
+
     /// A whole number.
     pub(super) fn number<T>(&self, bounds: RangeInclusive<T>) -> Result<T, ConfigError>
     where
