@@ -1,0 +1,205 @@
+//! The report of a bug: what is in it, and what never is.
+
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
+
+use borealis_tests::{harness::TestMachine, sandbox::Options};
+use serde_json::Value;
+
+const PARTS: [&str; 7] = [
+    "versions",
+    "config",
+    "status",
+    "doctor",
+    "sessions",
+    "events",
+    "log of the last hour",
+];
+
+/// A part's text.
+#[track_caller]
+fn part<'a>(report: &'a str, name: &str) -> &'a str {
+    let head = format!("\n===== {name} =====\n\n");
+    let (_, rest) = report
+        .split_once(&head)
+        .unwrap_or_else(|| panic!("no {name} in {report}"));
+    rest.split_once("\n===== ").map_or(rest, |(part, _)| part)
+}
+
+fn log_file(machine: &TestMachine) -> String {
+    machine.path("daemon.log").display().to_string()
+}
+
+#[test]
+fn no_secret_and_no_sql_is_in_it() {
+    let mut machine = TestMachine::without_daemon(Options::default());
+    let token = machine.sandbox.token();
+    machine.set("PGPASSWORD", "CANARY-PGPASSWORD");
+    machine.write_config(
+        "# CANARY-COMMENT\ntoken_command = \"echo CANARY-ARGUMENT 'CANARY WORDS'\"\n[[session]]\ntarget = \"wasabi\"\n",
+    );
+    machine.start_daemon();
+    let url = machine.open(&["sushi"]);
+    let passthrough = machine.open(&["ramen::BOREALIS_PG_NAVY", "--passthrough"]);
+    // Statements that fail, in every way in which one can be brought.
+    let failing = "select 'CANARY-SQL'::int -- CANARY-SQL";
+    for database in [&url, &passthrough] {
+        assert_ne!(machine.psql(database, failing).code, Some(0));
+    }
+    assert_ne!(machine.ctl(&["run", "sushi", "-d", failing]).code, Some(0));
+    assert_ne!(
+        machine.ctl(&["run", "sushi", "-u", "-d", failing]).code,
+        Some(0)
+    );
+    let psql = machine.ctl(&["psql", "sushi", "--", "-c", failing]);
+    assert_ne!(psql.code, Some(0));
+    // Log-ins with a wrong password, user and database.
+    for wrong in [
+        url.replacen("sushi:", "sushi:CANARY-PASSWORD", 1),
+        format!("{url}?options=-c%20work_mem%3DCANARY-SQL"),
+    ] {
+        assert_ne!(machine.psql(&wrong, "select 1").code, Some(0));
+    }
+    machine.ctl_ok(&["rotate", "sushi"]);
+    // What the daemon doesn't know yet.
+    let mut config = fs::read_to_string(machine.path("config/borealis/config.toml")).unwrap();
+    config.insert_str(
+        0,
+        "api_key = \"CANARY-KEY\"\nmax_connections = \"CANARY-VALUE\"\n",
+    );
+    fs::write(machine.path("config/borealis/config.toml"), config).unwrap();
+
+    let secrets: Vec<String> = {
+        let files = fs::read_dir(machine.path("state/borealis/passwords")).unwrap();
+        let local = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+        let issued = machine
+            .sandbox
+            .secrets()
+            .into_iter()
+            .map(|secret| secret.value);
+        local.chain(issued).chain([token]).collect()
+    };
+    assert!(secrets.len() > 5, "{}", secrets.len());
+    let report = machine
+        .run(machine.binary("borealisctl"))
+        .args(&["bugreport", "-", "--log", &log_file(&machine)])
+        .outcome()
+        .expect_success();
+    for name in PARTS {
+        assert!(
+            part(&report, name).lines().count() > 1,
+            "{name} in {report}"
+        );
+    }
+    assert!(part(&report, "sessions").contains("sushi"), "{report}");
+    assert!(
+        part(&report, "config").contains("token_command: echo"),
+        "{report}"
+    );
+    assert!(part(&report, "log of the last hour").contains("borealisd is ready"));
+    assert!(
+        !report.contains("CANARY"),
+        "{:?}",
+        report
+            .lines()
+            .filter(|line| line.contains("CANARY"))
+            .collect::<Vec<_>>()
+    );
+    for secret in secrets {
+        assert!(!report.contains(secret.trim()), "{secret} is in the report");
+    }
+    machine.leave();
+}
+
+#[test]
+fn it_is_a_file_of_the_users_own_that_replaces_none() {
+    let machine = TestMachine::new();
+    machine.open(&["sushi"]);
+    let log = log_file(&machine);
+    let file = machine.path("report.txt");
+    let name = file.display().to_string();
+    let ran = machine.ctl(&["bugreport", &name, "--log", &log]);
+    for word in [PARTS[0], PARTS[6], "read it before you pass it on", &name] {
+        assert!(ran.stderr.contains(word), "{word}: {ran:?}");
+    }
+    assert_eq!(ran.expect_success(), format!("wrote {name}"));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let report = fs::read_to_string(&file).unwrap();
+    let versions = part(&report, "versions");
+    assert!(
+        versions.contains("borealisd    ") && versions.contains("Linux"),
+        "{versions}"
+    );
+    assert!(versions.contains("OpenSSH"), "{versions}");
+    assert!(
+        part(&report, "doctor").contains("Everything is as it should be."),
+        "{report}"
+    );
+    assert!(
+        part(&report, "events").contains("borealisd started"),
+        "{report}"
+    );
+
+    fs::write(&file, "mine").unwrap();
+    for flags in [&[][..], &["--yes"]] {
+        let args = [&["bugreport", &name, "--log", &log], flags].concat();
+        machine
+            .ctl(&args)
+            .expect_failure(1, &["is there already", "--force"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    }
+    let written = machine.json(&["bugreport", &name, "--force", "--log", &log]);
+    assert_eq!(written["file"], Value::from(name.as_str()));
+    assert!(fs::read_to_string(&file).unwrap().starts_with("A report"));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A device is never replaced, and nothing is left of what wasn't written.
+    let full = machine.path("link");
+    std::os::unix::fs::symlink("/dev/null", &full).unwrap();
+    let full = full.display().to_string();
+    machine
+        .ctl(&["bugreport", &full, "--force"])
+        .expect_failure(1, &["not a regular file"]);
+    assert!(Path::new("/dev/null").exists());
+    machine
+        .ctl(&["bugreport", "/nowhere/report.txt", "--log", &log])
+        .expect_failure(1, &["can't write /nowhere/report.txt"]);
+    machine.leave();
+}
+
+#[test]
+fn it_works_without_a_daemon() {
+    let machine = TestMachine::without_daemon(Options::default());
+    machine.write_bare_config("token_command = CANARY\n");
+    let log = machine.path("old.log");
+    let mut lines = fs::File::create(&log).unwrap();
+    writeln!(lines, "2020-01-01T00:00:00.000000Z  INFO borealisd: old").unwrap();
+    let log = log.display().to_string();
+    let ran = machine.ctl(&["bugreport", "--log", &log]);
+    let report = ran.expect_success();
+    for name in PARTS {
+        part(&report, name);
+    }
+    for name in ["versions", "status", "sessions", "events"] {
+        assert!(
+            part(&report, name).contains("borealisd is not running"),
+            "{report}"
+        );
+    }
+    assert!(
+        part(&report, "config").contains("no valid TOML"),
+        "{report}"
+    );
+    assert!(
+        part(&report, "log of the last hour").contains("nothing within the last hour"),
+        "{report}"
+    );
+    assert!(!report.contains("CANARY"), "{report}");
+    let ran = machine.ctl(&["bugreport"]);
+    let report = ran.expect_success();
+    assert!(
+        part(&report, "log of the last hour").contains("--log"),
+        "{report}"
+    );
+    machine.leave();
+}
