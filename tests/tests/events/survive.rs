@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     sync::mpsc,
     thread,
+    time::SystemTime,
 };
 
 use borealis_proto::v1::{ReloadRequest, daemon_service_client::DaemonServiceClient};
@@ -47,7 +48,9 @@ fn events_and_counts_are_there_after_a_restart() {
     let refused = before
         .iter()
         .find(|event| event["kind"] == "password-refused");
-    assert_eq!(refused.unwrap()["count"], 3, "{before:#?}");
+    // psql tries with TLS and without.
+    let count = refused.unwrap()["count"].as_u64().unwrap();
+    assert!(count >= 3, "{before:#?}");
 
     assert_eq!(machine.stop_daemon(), Some(0));
     let file = machine.path("state/borealis/events.jsonl");
@@ -64,7 +67,7 @@ fn events_and_counts_are_there_after_a_restart() {
     assert!(since.contains(&"daemon-started"), "{since:?}");
     let text = machine.ctl_ok(&["events", "sushi"]);
     assert!(text.contains("refused a log-in"), "{text}");
-    assert!(text.contains("(3 times)"), "{text}");
+    assert!(text.contains(&format!("({count} times)")), "{text}");
     machine.leave();
 }
 
@@ -73,13 +76,23 @@ fn since_names_a_time_and_follow_goes_on_from_there() {
     let mut machine = TestMachine::new();
     machine.open(&["sushi"]);
     assert_eq!(machine.stop_daemon(), Some(0));
+    // Times are shown to the second: the next daemon starts in another.
+    let second = || {
+        jiff::Timestamp::try_from(SystemTime::now())
+            .unwrap()
+            .as_second()
+    };
+    let stopped = second();
+    eventually(|| match second() > stopped {
+        true => Ok(()),
+        false => Err("the clock stands still".to_owned()),
+    });
     machine.start_daemon();
     let all = events(&machine, &[]);
     let started = all
         .iter()
         .rposition(|event| event["kind"] == "daemon-started");
     let at = all[started.unwrap()]["at"].as_str().unwrap();
-    // Shown to the second, an event may be of a little later than it says.
     let since = events(&machine, &["--since", at]);
     assert!(since.len() < all.len() && kinds(&since).contains(&"daemon-started"));
     assert!(
@@ -206,8 +219,12 @@ fn what_is_wrong_in_the_file_costs_nothing_else() {
         !shown.contains(['\u{1b}', '\u{7}', '\u{202e}']),
         "{shown:?}"
     );
+    let place = after
+        .iter()
+        .position(|event| sequence(event) == 900)
+        .unwrap();
     assert_eq!(
-        sequence(after.last().unwrap()),
+        sequence(&after[place + 1]),
         901,
         "numbers go on: {after:#?}"
     );
