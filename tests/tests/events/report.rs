@@ -1,8 +1,15 @@
 //! The report of a bug: what is in it, and what never is.
 
-use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, time::SystemTime};
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use borealis_tests::{harness::TestMachine, sandbox::Options};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 const PARTS: [&str; 7] = [
@@ -196,12 +203,76 @@ fn it_is_a_file_of_the_users_own_that_replaces_none() {
     machine.leave();
 }
 
+/// Runs `borealisctl bugreport` on a terminal, where this is typed; what is shown.
+fn on_terminal(machine: &TestMachine, args: &[&str], typed: &str) -> (Option<i32>, String) {
+    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&user).unwrap();
+    unlockpt(&user).unwrap();
+    let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
+    let program = File::options().read(true).write(true).open(path).unwrap();
+    let mut child = machine
+        .run(machine.binary("borealisctl"))
+        .args(&[&["bugreport"], args].concat())
+        .start_on(&program);
+    drop(program);
+    let mut user = File::from(user);
+    user.write_all(typed.as_bytes()).unwrap();
+    let mut shown = Vec::new();
+    // Ends with an error once nobody has the terminal open.
+    let _ = user.read_to_end(&mut shown);
+    let status = child.wait().unwrap();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    (status.code(), shown)
+}
+
+#[test]
+fn on_a_terminal_it_asks_before_it_writes() {
+    let machine = TestMachine::without_daemon(Options::default());
+    let written = || -> Vec<PathBuf> {
+        let files = fs::read_dir(machine.path("")).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        files
+            .filter(|file| file.extension().is_some_and(|end| end == "txt"))
+            .collect()
+    };
+    let (code, shown) = on_terminal(&machine, &[], "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    let told = shown.find("read it before you pass it on");
+    assert!(
+        told.unwrap() < shown.find("Write it? [y/N]").unwrap(),
+        "{shown}"
+    );
+    assert!(shown.contains("nothing was written"), "{shown}");
+    assert_eq!(written(), [] as [PathBuf; 0]);
+
+    let (code, shown) = on_terminal(&machine, &[], "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    let [file] = &written()[..] else {
+        panic!("{:?}: {shown}", written());
+    };
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(name.starts_with("borealis-bugreport-20"), "{name}");
+    assert!(shown.contains(&name), "{shown}");
+    fs::write(file, "mine").unwrap();
+    let (code, shown) = on_terminal(&machine, &[&name], "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("Replace it? [y/N]"), "{shown}");
+    assert_eq!(fs::read_to_string(file).unwrap(), "mine");
+    let (code, shown) = on_terminal(&machine, &[&name], "y\ny\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(fs::read_to_string(file).unwrap().starts_with("A report"));
+    fs::remove_file(file).unwrap();
+    let (code, shown) = on_terminal(&machine, &["--yes"], "");
+    assert_eq!((code, written().len()), (Some(0), 1), "{shown}");
+    machine.leave();
+}
+
 #[test]
 fn it_works_without_a_daemon() {
     let machine = TestMachine::without_daemon(Options::default());
     machine.write_bare_config("token_command = CANARY\n");
     let log = machine.path("old.log");
-    let mut lines = fs::File::create(&log).unwrap();
+    let mut lines = File::create(&log).unwrap();
     writeln!(lines, "2020-01-01T00:00:00.000000Z  INFO borealisd: old").unwrap();
     let log = log.display().to_string();
     let ran = machine.ctl(&["bugreport", "--log", &log]);
