@@ -18,14 +18,16 @@ sandbox: setup ## A shell with the sandbox and a daemon running, to play with
 
 # The end-to-end tests run the binaries, which `cargo test` alone would not build. Built with
 # the tests, which have some crates do more, those crates are compiled once and not twice.
+# Tests mostly wait, so there are two at a time for each processor.
 test: ## All tests, against the sandbox, the embedded bastion and OpenSSH's sshd
 	@tests/scripts/setup test
 	@tests/scripts/drivers
 	cargo build --workspace --bins --tests
 	BOREALIS_LEAVE_OUT=$${BOREALIS_LEAVE_OUT-$$(tests/scripts/namespaces)} \
 		TMPDIR=$$(tests/scripts/scratch) \
+		RUST_TEST_THREADS=$${RUST_TEST_THREADS-$$((2 * $$(getconf _NPROCESSORS_ONLN)))} \
 		BOREALIS_SANDBOX_CACHE=$${BOREALIS_SANDBOX_CACHE-$(CURDIR)/target/sandbox} \
-		cargo test --workspace
+		cargo test --workspace --no-fail-fast
 
 bench: setup ## Compare with ssh -L, over lines with and without delay (as root; takes long)
 	cargo build --release --workspace --bins

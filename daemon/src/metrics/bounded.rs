@@ -18,17 +18,18 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::platform::descriptors;
+use crate::platform::{accept::Acceptor, descriptors};
 
 /// Connections at a time. More wait in the kernel, where they take no descriptor of ours.
 const MOST: usize = 8;
 /// What a connection gets for its request and the answer to be read.
 const LIFE: Duration = Duration::from_secs(5);
-/// Pause after an accept that failed or took a descriptor that others need more.
+/// Pause after an accept that took a descriptor that others need more.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct BoundedListener {
     listener: TcpListener,
+    acceptor: Acceptor,
     places: Arc<Semaphore>,
 }
 
@@ -45,6 +46,7 @@ impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
         Self {
             listener,
+            acceptor: Acceptor::new("metrics"),
             places: Arc::new(Semaphore::new(MOST)),
         }
     }
@@ -60,18 +62,16 @@ impl Listener for BoundedListener {
                 // Nobody closes it.
                 return std::future::pending().await;
             };
-            match self.listener.accept().await {
-                Ok((stream, address)) if descriptors::leaves_reserve(&stream) => {
-                    let stream = BoundedStream {
-                        stream,
-                        end: Box::pin(sleep(LIFE)),
-                        _place: place,
-                    };
-                    return (stream, address);
-                }
-                Ok(_) => tracing::warn!("no metrics for now: too many files are open"),
-                Err(error) => tracing::warn!(%error, "can't accept on the metrics' port"),
+            let (stream, address) = self.acceptor.next(|| self.listener.accept()).await;
+            if descriptors::missing_after(&stream) == 0 {
+                let stream = BoundedStream {
+                    stream,
+                    end: Box::pin(sleep(LIFE)),
+                    _place: place,
+                };
+                return (stream, address);
             }
+            tracing::warn!("no metrics for now: too many files are open");
             sleep(PAUSE).await;
         }
     }

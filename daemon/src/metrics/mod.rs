@@ -88,7 +88,10 @@ fn of_sessions(text: &mut Text, views: &[SessionSnapshot]) {
         &|view| view.counters.received(),
     );
     each(
-        Metric::gauge("borealis_session_tunnels", "SSH connections now."),
+        Metric::gauge(
+            "borealis_session_tunnels",
+            "SSH connections now; sessions of one add-on share them.",
+        ),
         &|view| view.counters.tunnels(),
     );
     text.metric(Metric::counter(

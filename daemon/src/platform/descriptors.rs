@@ -18,12 +18,16 @@ static BEFORE: Mutex<Option<Rlimit>> = Mutex::new(None);
 /// So many descriptors are kept for what matters: the control socket, the tunnels, files.
 const RESERVE: u64 = 64;
 
-/// Whether what was just opened leaves enough descriptors for what matters. The system gives
-/// the lowest free number, so a high one means that there are few.
-pub fn leaves_reserve(opened: impl AsFd) -> bool {
+/// How many descriptors must become free again for those that matter, now that this was opened.
+/// The system gives the lowest free number: where it is a high one, all below it are in use, and
+/// it tells how many there are. A low one may fill a gap and tell nothing; the next one does.
+pub fn missing_after(opened: impl AsFd) -> u64 {
     let number = opened.as_fd().as_raw_fd();
+    let in_use = u64::try_from(number).unwrap_or(u64::MAX).saturating_add(1);
     let limit = getrlimit(Resource::Nofile).current;
-    limit.is_none_or(|limit| u64::try_from(number).is_ok_and(|number| number + RESERVE < limit))
+    limit.map_or(0, |limit| {
+        in_use.saturating_add(RESERVE).saturating_sub(limit)
+    })
 }
 
 /// Raises the limit to what the system allows. Where that fails, the one in force stays.

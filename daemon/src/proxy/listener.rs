@@ -25,9 +25,9 @@ pub(crate) async fn tcp<C: Connect>(listener: &TcpListener, clients: &Arc<Client
         let (stream, _) = acceptor.next(|| listener.accept()).await;
         // Queries are small packets that must not wait for each other.
         let _ = stream.set_nodelay(true);
-        let is_short = make_room(&stream, clients);
+        make_room(&stream, clients).await;
         connection::begin(stream, Peer::Tcp, clients);
-        breathe(clients, is_short).await;
+        breathe(clients).await;
     }
 }
 
@@ -41,9 +41,9 @@ pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clie
             Ok(uid) => {
                 // Root can read the daemon's memory anyway.
                 let trusted = uid == own || uid == 0;
-                let is_short = make_room(&stream, clients);
+                make_room(&stream, clients).await;
                 connection::begin(stream, Peer::Unix { uid, trusted }, clients);
-                breathe(clients, is_short).await;
+                breathe(clients).await;
             }
             Err(error) => {
                 tracing::warn!(session = %clients.name, %error, "can't tell who a client is");
@@ -52,19 +52,16 @@ pub(crate) async fn unix<C: Connect>(listener: &UnixListener, clients: &Arc<Clie
     }
 }
 
-/// Where what was just accepted leaves few descriptors, a silent client gives its own up.
-/// Whether that is so.
-fn make_room<C: Connect>(accepted: impl AsFd, clients: &Clients<C>) -> bool {
-    let is_short = !descriptors::leaves_reserve(accepted);
-    if is_short {
-        clients.pending.send_silent_away();
+/// Where what was just accepted leaves few descriptors, silent clients give theirs up.
+async fn make_room<C: Connect>(accepted: impl AsFd, clients: &Clients<C>) {
+    for _ in 0..descriptors::missing_after(accepted) {
+        clients.pending.send_silent_away().await;
     }
-    is_short
 }
 
 /// In a crowd lets those be heard that have come, before the next can take their places.
-async fn breathe<C: Connect>(clients: &Clients<C>, is_short: bool) {
-    if is_short || clients.pending.are_crowded() {
+async fn breathe<C: Connect>(clients: &Clients<C>) {
+    if clients.pending.are_crowded() {
         sleep(BREATH).await;
     }
 }

@@ -4,14 +4,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::SessionName;
@@ -24,6 +21,8 @@ const MOST_LOGINS: usize = 500;
 /// How long a client isn't sent away for another below [`MOST_LOGINS`]: whoever means to log
 /// in has done so by then.
 const NEW: Duration = Duration::from_secs(3);
+/// The same where few descriptors are left.
+const SPEAKS_IN: Duration = Duration::from_millis(500);
 /// How often the log speaks of too many.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -40,8 +39,9 @@ struct Waiting {
 
 struct Client {
     since: Instant,
-    has_spoken: AtomicBool,
+    has_spoken: CancellationToken,
     sent_away: CancellationToken,
+    gone: CancellationToken,
 }
 
 /// One client's place; given up when it is dropped.
@@ -75,15 +75,32 @@ impl PendingLogins {
         }
     }
 
-    /// Sends the oldest client away that has said nothing, however new it is: for when few
-    /// descriptors are left, which tunnels, files and the control socket need too.
-    pub(crate) fn send_silent_away(&self) {
-        let mut waiting = self.waiting();
-        if let Some(place) = waiting.clients.iter().position(|client| client.is_silent())
-            && let Some(client) = waiting.clients.remove(place)
-        {
-            client.sent_away.cancel();
+    /// Sends the oldest client away that has said nothing, as soon as it has had [`SPEAKS_IN`]
+    /// to: for when few descriptors are left, which tunnels, files and the control socket need
+    /// too. Completes once it has gone, or where all have spoken.
+    pub(crate) async fn send_silent_away(&self) {
+        loop {
+            let oldest = self.waiting().silent().next().map(Arc::clone);
+            let Some(oldest) = oldest else {
+                return;
+            };
+            tokio::select! {
+                () = oldest.has_spoken.cancelled() => {}
+                () = oldest.gone.cancelled() => return,
+                () = sleep_until(oldest.since + SPEAKS_IN) => {
+                    self.remove(&oldest);
+                    oldest.sent_away.cancel();
+                    // Until then its descriptor is open.
+                    oldest.gone.cancelled().await;
+                    return;
+                }
+            }
         }
+    }
+
+    fn remove(&self, client: &Arc<Client>) {
+        let mut waiting = self.waiting();
+        waiting.clients.retain(|other| !Arc::ptr_eq(other, client));
     }
 
     /// Whether clients come faster than they log in.
@@ -99,6 +116,11 @@ impl PendingLogins {
 // === impl Waiting ===
 
 impl Waiting {
+    /// Those that have said nothing, the oldest first.
+    fn silent(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.clients.iter().filter(|client| client.is_silent())
+    }
+
     /// Whose place the next one gets.
     fn to_send_away(&self) -> Option<usize> {
         if self.clients.len() < MAX_LOGINS {
@@ -123,8 +145,9 @@ impl Client {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            has_spoken: AtomicBool::new(false),
+            has_spoken: CancellationToken::new(),
             sent_away: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }
     }
 
@@ -133,7 +156,7 @@ impl Client {
     }
 
     fn is_silent(&self) -> bool {
-        !self.has_spoken.load(Ordering::Relaxed)
+        !self.has_spoken.is_cancelled()
     }
 }
 
@@ -142,7 +165,7 @@ impl Client {
 impl LoginSlot {
     /// The client has sent something.
     pub(crate) fn has_spoken(&self) {
-        self.client.has_spoken.store(true, Ordering::Relaxed);
+        self.client.has_spoken.cancel();
     }
 
     /// Completes when the client has to make room for another.
@@ -153,14 +176,8 @@ impl LoginSlot {
 
 impl Drop for LoginSlot {
     fn drop(&mut self) {
-        let mut waiting = self.logins.waiting();
-        let place = waiting
-            .clients
-            .iter()
-            .position(|client| Arc::ptr_eq(client, &self.client));
-        if let Some(place) = place {
-            waiting.clients.remove(place);
-        }
+        self.logins.remove(&self.client);
+        self.client.gone.cancel();
     }
 }
 
@@ -208,15 +225,34 @@ mod tests {
         let _last = logins.admit(&session);
         assert!(is_away(&others[1]) && !is_away(&honest));
     }
-    #[tokio::test]
-    async fn where_descriptors_are_short_only_the_silent_give_way() {
+
+    /// A client that leaves when it is sent away.
+    fn silent(login: LoginSlot) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { login.sent_away().await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_descriptors_are_short_only_those_give_way_who_had_time_to_speak() {
         let session = SessionName::parse("sushi").unwrap();
         let logins = Arc::new(PendingLogins::default());
-        let (honest, silent) = (logins.admit(&session), logins.admit(&session));
+        let [honest, slow] = [(); 2].map(|()| logins.admit(&session));
         honest.has_spoken();
-        for _ in 0..3 {
-            logins.send_silent_away();
-        }
-        assert!(is_away(&silent) && !is_away(&honest));
+        let first = silent(logins.admit(&session));
+        let second = silent(logins.admit(&session));
+        let began = Instant::now();
+        let speaking = async {
+            tokio::time::sleep(SPEAKS_IN / 2).await;
+            slow.has_spoken();
+        };
+        tokio::join!(logins.send_silent_away(), speaking);
+        // It has gone, and not only been told to.
+        assert!(first.is_finished() && !second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
+        // Time that has passed is no longer waited for.
+        logins.send_silent_away().await;
+        assert!(second.is_finished());
+        assert_eq!(began.elapsed(), SPEAKS_IN);
+        logins.send_silent_away().await;
+        assert!(!is_away(&honest) && !is_away(&slow));
     }
 }
