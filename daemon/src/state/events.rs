@@ -111,7 +111,11 @@ impl Events {
                     for_thread.saved(&records, outcome);
                 }
             })
-            .inspect_err(|error| tracing::error!(%error, "events can't be saved: no thread"))
+            .inspect_err(|error| {
+                tracing::error!(%error, "events can't be saved: no thread");
+                let detail = format!("events can't be saved: {error}");
+                journal.saved(&[], Err(Cause::Internal { detail }));
+            })
             .ok();
         let writer = EventWriter {
             journal: journal.clone(),

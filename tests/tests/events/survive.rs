@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::SystemTime,
 };
@@ -158,12 +158,13 @@ fn a_daemon_that_is_killed_amid_a_storm_loses_nothing_that_was_written() {
     let mut last = 0;
     for round in 1..=4 {
         let socket = machine.daemon().socket().to_owned();
-        let storm = machine.sandbox.block_on(async {
-            let channel = borealis_proto::connect::connect(socket).await.unwrap();
-            tokio::spawn(async move {
+        let sandbox = Arc::clone(&machine.sandbox);
+        let storm = thread::spawn(move || {
+            sandbox.block_on(async {
+                let channel = borealis_proto::connect::connect(socket).await.unwrap();
                 let mut daemon = DaemonServiceClient::new(channel);
                 while daemon.reload(ReloadRequest {}).await.is_ok() {}
-            })
+            });
         });
         // More each time, so that it is killed at another place.
         let goal = last + 250 + 170 * round;
@@ -173,7 +174,7 @@ fn a_daemon_that_is_killed_amid_a_storm_loses_nothing_that_was_written() {
         });
         let before = written();
         machine.kill_daemon();
-        machine.sandbox.block_on(storm).unwrap();
+        storm.join().unwrap();
         machine.start_daemon();
         let after = events(&machine, &[]);
         assert_grows(&after);

@@ -136,7 +136,7 @@ fn write_access_that_ends_is_told_five_minutes_before() {
     assert_eq!(told(&mut needs, &open, 0), []);
     assert_eq!(needs.next_due(), Some(at(1500)));
     let topic = Topic::End(session.id, at(1800));
-    assert_eq!(told(&mut needs, &open, 1500), [topic.clone()]);
+    assert_eq!(told(&mut needs, &open, 1500), std::slice::from_ref(&topic));
     assert_eq!(told(&mut needs, &open, 1501), []);
     // Given more time, it is told before that ends.
     session.expires_at = Some(at(3600));

@@ -23,11 +23,14 @@ fn record(sequence: u64) -> Record {
         sequence,
         at: Timestamp::new(1_795_000_000, 5).unwrap(),
         kind: format!("kind-{sequence}"),
-        session: (sequence % 2 == 0).then(|| name("sushi")),
+        session: sequence.is_multiple_of(2).then(|| name("sushi")),
         message: format!("\"it\" happened\u{202e}\n{sequence}"),
-        failure: (sequence % 3 == 0).then(|| (&Cause::NotLoggedIn).into()),
+        failure: sequence
+            .is_multiple_of(3)
+            .then(|| (&Cause::NotLoggedIn).into()),
         count: 1 + sequence % 5,
-        replaces: None,
+        // Of another event, which stays.
+        replaces: sequence.is_multiple_of(7).then_some(sequence - 1),
     }
 }
 
