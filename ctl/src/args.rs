@@ -6,6 +6,7 @@ mod account;
 pub(crate) mod addons;
 mod agents;
 mod inspect;
+mod project;
 mod spelling;
 
 pub(crate) use account::LoginArgs;
@@ -13,6 +14,7 @@ pub(crate) use agents::{McpAction, McpArgs, McpClient, McpConfigArgs, ServeArgs}
 pub(crate) use spelling::normalized;
 
 pub(crate) use inspect::{BugreportArgs, DoctorArgs, EventsArgs, ManArgs};
+pub(crate) use project::{ProgramArg, ProjectArgs};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -41,7 +43,8 @@ use crate::{complete, output::Format};
 
 TARGET is an app (sushi), an app with one of its add-ons or attachments
 (sushi::BOREALIS_PG_MAROON), the name or id of an add-on, or the name of an open session.
-Where no app is named, HEROKU_APP names it, as for the Heroku CLI.
+Where nothing is named, HEROKU_APP names the app, else the nearest borealis.toml a session,
+else the git repository's Heroku remote the app, as for the Heroku CLI.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon, 4 not logged in, 5 no such app,
 add-on or session, 6 add-on unavailable, 130 interrupted; psql and run: the command's.",
@@ -124,7 +127,11 @@ With --watch, json is one array a line for each change."
     #[command(after_help = "Examples:
   borealisctl show sushi
   borealisctl show sushi --reveal            with password and URL
-  borealisctl show sushi --reveal -f json | jq -r .url")]
+  borealisctl show sushi --reveal -f json | jq -r .url
+  borealisctl show sushi --as pgadmin > servers.json
+  borealisctl show sushi --as jdbc --reveal
+
+What another program can reach by the Unix socket needs no password there, and gets none.")]
     Show(ShowArgs),
     /// Close sessions
     #[command(after_help = "Examples:
@@ -160,6 +167,34 @@ file's first line says: 127.0.0.1 is the container itself there.")]
 
 Open connections live on, and the session's own password stays what it was.")]
     Rotate(RotateArgs),
+    /// Open the sessions of the project's borealis.toml
+    #[command(after_help = "Examples:
+  borealisctl up                     of the nearest borealis.toml, from here upward
+  borealisctl up ../ramen/borealis.toml
+
+The file, fit to be committed:
+  [[session]]
+  target = \"sushi\"
+  default = true           # what commands without a TARGET mean here
+  [[session]]
+  target = \"ramen::BOREALIS_PG_MAROON\"
+  access = \"read-write\"    # default: read-only; also name, role = \"app\", port
+
+A file that asks for write access, the app's database user or a port, or that somebody else can
+write, is refused until `borealisctl trust` was said for it as it is.")]
+    Up(ProjectArgs),
+    /// Close the sessions of the project's borealis.toml
+    #[command(after_help = "Examples:
+  borealisctl down
+  borealisctl down ../ramen/borealis.toml")]
+    Down(ProjectArgs),
+    /// Trust the project's borealis.toml as it is now
+    #[command(after_help = "Examples:
+  borealisctl trust
+  borealisctl trust ../ramen/borealis.toml
+
+Holds for this content at this path: once the file changes, it has to be trusted again.")]
+    Trust(ProjectArgs),
     /// Run psql over a session
     #[command(after_help = "Examples:
   borealisctl psql sushi
@@ -293,7 +328,7 @@ q or Ctrl-C ends it.")]
     /// Let coding agents read databases: a Model Context Protocol server
     #[command(after_help = "Examples:
   borealisctl mcp sushi              serves the app's database on standard input and output
-  borealisctl mcp                    the read-only sessions that are open
+  borealisctl mcp                    those of the project's file, else what is open, read-only
   borealisctl mcp config claude sushi
                                      what to put where, for Claude Code to start it
 
@@ -385,6 +420,9 @@ pub(crate) struct TargetArgs {
     /// App the add-on is attached to
     #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
+    /// Git remote that is the app's; default: `git config heroku.remote`, or the only one
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    pub(crate) remote: Option<String>,
     /// Name or id of an add-on or one of its attachments
     #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
@@ -399,11 +437,14 @@ pub(crate) struct TargetsArgs {
     /// App the add-on is attached to
     #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
+    /// Git remote that is the app's
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    pub(crate) remote: Option<String>,
     /// Name or id of an add-on or one of its attachments
     #[arg(short = 'o', long, value_name = "ADDON", add = complete::addons())]
     pub(crate) addon: Option<String>,
     /// Every session
-    #[arg(long, conflicts_with_all = ["names", "app", "addon"])]
+    #[arg(long, conflicts_with_all = ["names", "app", "remote", "addon"])]
     pub(crate) all: bool,
 }
 
@@ -473,6 +514,9 @@ pub(crate) struct ShowArgs {
     /// Show password and URL too
     #[arg(long)]
     pub(crate) reveal: bool,
+    /// Print it as another program imports it, without the password unless --reveal is said
+    #[arg(long = "as", value_enum, value_name = "FORMAT")]
+    pub(crate) program: Option<ProgramArg>,
 }
 
 /// `close`

@@ -1,12 +1,14 @@
 //! The control API of `borealisd`, and what both ends of it must agree on:
 //! the generated types, where the socket is, how to connect to it, whom to trust there,
-//! who has a port, and which characters are never shown.
+//! who has a port, how a file of settings is read and refused, and which characters are never
+//! shown.
 
 pub mod connect;
 pub mod paths;
 pub mod port_holder;
 pub mod presence;
 mod redacted;
+pub mod settings_file;
 pub mod socket_path;
 pub mod text;
 pub mod trust;

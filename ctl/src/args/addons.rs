@@ -179,6 +179,9 @@ pub(crate) struct RegisterArgs {
     /// App the add-on is attached to
     #[arg(short, long, value_name = "APP")]
     pub(crate) app: Option<String>,
+    /// Git remote that is the app's
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    pub(crate) remote: Option<String>,
     /// Name or id of an add-on or one of its attachments
     #[arg(short = 'o', long, value_name = "ADDON")]
     pub(crate) addon: Option<String>,

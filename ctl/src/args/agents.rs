@@ -21,7 +21,8 @@ pub(crate) struct McpArgs {
 /// What is served, within which bounds.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServeArgs {
-    /// Apps, APP::ADDON, add-ons or names of open sessions; default: the open read-only sessions
+    /// Apps, APP::ADDON, add-ons or names of open sessions; default: the read-only sessions of
+    /// the project's borealis.toml, else those that are open
     #[arg(value_name = "TARGET", add = complete::targets())]
     pub(crate) targets: Vec<String>,
     /// Rows of a result that are passed on
@@ -51,7 +52,7 @@ pub(crate) struct McpConfigArgs {
     /// The client
     #[arg(value_enum, value_name = "CLIENT")]
     pub(crate) client: McpClient,
-    /// What the server is to serve; default: the open read-only sessions
+    /// What the server is to serve; default: the project's read-only sessions, else the open ones
     #[arg(value_name = "TARGET", add = complete::targets())]
     pub(crate) targets: Vec<String>,
 }

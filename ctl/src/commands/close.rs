@@ -7,12 +7,13 @@ use borealis_proto::v1;
 use super::{Context, Outcome, target};
 use crate::{
     args::CloseArgs,
+    failure::Failure,
     output::{Format, Text, text::name},
 };
 
 pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     let request = v1::CloseSessionsRequest {
-        targets: target::several(&args.targets)?,
+        targets: target::several(&args.targets).await?,
         all: args.targets.all,
         grace: (args.grace > Duration::ZERO)
             .then(|| super::duration(args.grace))
@@ -23,17 +24,21 @@ pub(super) async fn run(context: Context<'_>, args: &CloseArgs) -> Outcome {
     let closed = daemon.close(request).await;
     drop(spinner);
     let closed = closed?;
-    if context.output.format == Format::Table {
-        let lines: String = closed
-            .iter()
-            .map(|s| format!("closed {}\n", name(&s.name)))
-            .collect();
-        context.output.text(&Text::lines(lines))?;
-    } else {
-        context.output.sessions(&closed)?;
-    }
+    print(context, &closed)?;
     if closed.is_empty() {
         context.output.note("no sessions were open");
     }
     Ok(0)
+}
+
+/// Tells which sessions were closed.
+pub(super) fn print(context: Context<'_>, closed: &[v1::Session]) -> Result<(), Failure> {
+    if context.output.format != Format::Table {
+        return context.output.sessions(closed);
+    }
+    let lines: String = closed
+        .iter()
+        .map(|s| format!("closed {}\n", name(&s.name)))
+        .collect();
+    context.output.text(&Text::lines(lines))
 }

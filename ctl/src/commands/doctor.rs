@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: &DoctorArgs) -> Outcome {
-    let target = named(&args.target)?;
+    let target = named(&args.target).await?;
     let mut checks = Checks::new(context.output);
     let daemon = context.running_daemon().await;
     let daemon = match daemon {
@@ -53,11 +53,12 @@ pub(super) async fn run(context: Context<'_>, args: &DoctorArgs) -> Outcome {
     Ok(u8::from(checks.finish()?))
 }
 
-fn named(args: &TargetArgs) -> Result<Option<v1::Target>, Failure> {
-    match (&args.target, &args.app, &args.addon) {
-        (None, None, None) => Ok(None),
-        _ => target::one(args).map(Some),
-    }
+async fn named(args: &TargetArgs) -> Result<Option<v1::Target>, Failure> {
+    Ok(if target::is_named(args) {
+        Some(target::one(args).await?)
+    } else {
+        None
+    })
 }
 
 async fn of_daemon(client: &mut Client, checks: &mut Checks<'_>) -> Result<CheckOutcome, Failure> {

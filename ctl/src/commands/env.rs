@@ -15,8 +15,8 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: &EnvArgs) -> Outcome {
-    let target = target::one(&args.target)?;
-    let opened = context.daemon().await?.get(target, Reveal::Secrets).await?;
+    let (mut daemon, target) = target::open_session(context, &args.target).await?;
+    let opened = daemon.get(target, Reveal::Secrets).await?;
     require(&opened.secrets.url, &opened)?;
     ports::warn_of_thief(context.output, &opened.session);
     let variables = match args.shell {
@@ -27,7 +27,7 @@ pub(super) async fn run(context: Context<'_>, args: &EnvArgs) -> Outcome {
         .iter()
         .map(|(name, value)| (*name, value.as_str()));
     match (context.output.format, args.shell) {
-        (Format::Table, ShellArg::Direnv) => direnv(context, &opened.session)?,
+        (Format::Table, ShellArg::Direnv) => direnv(context, args, &opened.session)?,
         (Format::Table, ShellArg::Docker) => docker(context, &opened.session, pairs)?,
         (Format::Table, shell) => {
             let lines: String = pairs
@@ -57,12 +57,17 @@ fn line(shell: ShellArg, name: &str, value: &str) -> String {
 
 /// One line that asks at run time: an `.envrc` belongs to the project, and a password in it
 /// would be committed sooner or later.
-fn direnv(context: Context<'_>, session: &v1::Session) -> Result<(), Failure> {
-    let name = &session.name;
+///
+/// What names no session goes by the project's file also later, whatever that says then.
+fn direnv(context: Context<'_>, args: &EnvArgs, session: &v1::Session) -> Result<(), Failure> {
     context
         .output
         .note("the line asks borealisctl each time, so that no password is in the project");
-    let line = format!("eval \"$(borealisctl env {})\"\n", quote::sh(name));
+    let line = if target::is_named(&args.target) {
+        format!("eval \"$(borealisctl env {})\"\n", quote::sh(&session.name))
+    } else {
+        "eval \"$(borealisctl env)\"\n".to_owned()
+    };
     context.output.text(&Text::lines(line))
 }
 

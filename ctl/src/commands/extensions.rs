@@ -11,13 +11,13 @@ use crate::{
 
 pub(super) async fn run(context: Context<'_>, args: ExtensionsArgs) -> Outcome {
     match args.action {
-        None => list(context, target::one(&args.target)?).await,
+        None => list(context, target::one(&args.target).await?).await,
         Some(ExtensionsAction::Install(inner)) => {
-            let target = target::merged(args.target, &inner.target)?;
+            let target = target::merged(args.target, &inner.target).await?;
             install(context, target, inner).await
         }
         Some(ExtensionsAction::Remove(inner)) => {
-            let target = target::merged(args.target, &inner.target)?;
+            let target = target::merged(args.target, &inner.target).await?;
             remove(context, target, inner).await
         }
     }

@@ -4,7 +4,7 @@ use super::{Context, Outcome, described, target, wait};
 use crate::args::addons::InfoArgs;
 
 pub(super) async fn run(context: Context<'_>, args: &InfoArgs) -> Outcome {
-    let target = target::one(&args.target)?;
+    let target = target::one(&args.target).await?;
     let mut daemon = context.daemon().await?;
     if args.wait {
         let name = described(Some(&target));

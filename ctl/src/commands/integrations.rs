@@ -13,10 +13,10 @@ use crate::{
 
 pub(super) async fn run(context: Context<'_>, args: IntegrationsArgs) -> Outcome {
     match args.action {
-        None => list(context, target::one(&args.target)?).await,
+        None => list(context, target::one(&args.target).await?).await,
         Some(IntegrationsAction::Register(inner)) => register(context, args.target, inner).await,
         Some(IntegrationsAction::Remove(inner)) => {
-            let target = target::merged(args.target, &inner.target)?;
+            let target = target::merged(args.target, &inner.target).await?;
             remove(context, target, inner).await
         }
     }
@@ -33,18 +33,18 @@ async fn list(context: Context<'_>, target: v1::Target) -> Outcome {
 
 async fn register(context: Context<'_>, outer: TargetArgs, args: RegisterArgs) -> Outcome {
     let is_named = args.app.is_some()
+        || args.remote.is_some()
         || args.addon.is_some()
-        || outer.app.is_some()
-        || outer.addon.is_some()
-        || outer.target.is_some();
+        || target::is_named(&outer);
     let (word, key) = split(args.words, is_named)?;
     let inner = TargetArgs {
         target: word,
         app: args.app,
+        remote: args.remote,
         addon: args.addon,
     };
     let request = v1::RegisterIntegrationRequest {
-        target: Some(target::merged(outer, &inner)?),
+        target: Some(target::merged(outer, &inner).await?),
         name: args.name.clone(),
         ssh_public_key: key,
         access: access(args.write_access).into(),

@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod confirm;
 mod doctor;
+mod down;
 mod env;
 mod events;
 mod extensions;
@@ -27,7 +28,9 @@ mod shutdown;
 mod status;
 mod target;
 mod top;
+mod trust;
 mod tunnel;
+mod up;
 mod upgrade;
 mod url;
 mod users;
@@ -102,6 +105,9 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Url(args) => url::run(context, &args).await,
         Command::Env(args) => env::run(context, &args).await,
         Command::Rotate(args) => rotate::run(context, &args).await,
+        Command::Up(args) => up::run(context, &args).await,
+        Command::Down(args) => down::run(context, &args).await,
+        Command::Trust(args) => trust::run(context, &args),
         Command::Psql(args) => psql::run(context, args).await,
         Command::Tunnel(args) => tunnel::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,

@@ -10,14 +10,35 @@ use crate::{
     client::{Opened, Reveal},
     failure::Failure,
     output::{Format, session::View},
+    project::Entry,
 };
 
 pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
-    let target = target::one(&args.target)?;
     let wait = (!args.no_wait).then_some(args.timeout);
     let reveal = Reveal::when(args.reveal);
-    let request = v1::OpenSessionRequest {
-        target: Some(target),
+    let request = request(args, wait).await?;
+    let mut daemon = context.daemon().await?;
+    daemon.check_version().await?;
+    let what = super::described(request.target.as_ref());
+    let spinner = context.output.spinner(format!("opening {what}"));
+    let opened = daemon.open(request).await;
+    drop(spinner);
+    let opened = opened?;
+    context.output.session(&opened, View::Connect, reveal)?;
+    say_who_owns(context, &opened.session);
+    match wait {
+        Some(waited) if opened.session.state() != v1::State::Up => Err(not_up(&opened, waited)),
+        _ => Ok(0),
+    }
+}
+
+async fn request(
+    args: OpenArgs,
+    wait: Option<Duration>,
+) -> Result<v1::OpenSessionRequest, Failure> {
+    let meant = target::meant(&args.target).await?;
+    let mut request = v1::OpenSessionRequest {
+        target: Some(meant.target),
         access: super::asked_access(args.write_access).into(),
         role: match args.role {
             None => v1::Role::Unspecified,
@@ -37,18 +58,31 @@ pub(super) async fn run(context: Context<'_>, args: OpenArgs) -> Outcome {
         expires_in: args.lifetime.map(super::duration).transpose()?,
         wait: wait.map(super::duration).transpose()?,
     };
-    let mut daemon = context.daemon().await?;
-    daemon.check_version().await?;
-    let what = super::described(request.target.as_ref());
-    let spinner = context.output.spinner(format!("opening {what}"));
-    let opened = daemon.open(request).await;
-    drop(spinner);
-    let opened = opened?;
-    context.output.session(&opened, View::Connect, reveal)?;
-    say_who_owns(context, &opened.session);
-    match wait {
-        Some(waited) if opened.session.state() != v1::State::Up => Err(not_up(&opened, waited)),
-        _ => Ok(0),
+    if let Some(entry) = meant.entry {
+        as_listed(&mut request, &entry);
+    }
+    Ok(request)
+}
+
+/// What was left open is as the project's file has it. Its name and port are those of that very
+/// session, and not of one that was asked to be something else.
+fn as_listed(request: &mut v1::OpenSessionRequest, entry: &Entry) {
+    if request.access() == v1::Access::Unspecified {
+        request.set_access(entry.access);
+    }
+    if request.role() == v1::Role::Unspecified {
+        request.set_role(entry.role);
+    }
+    if request.mode() == v1::Mode::Unspecified {
+        request.set_mode(v1::Mode::Managed);
+    }
+    let is_same = (request.access(), request.role(), request.mode())
+        == (entry.access, entry.role, v1::Mode::Managed);
+    if is_same && request.name.is_empty() {
+        request.name = entry.name.clone().unwrap_or_default();
+    }
+    if is_same && request.port == 0 {
+        request.port = entry.port.map_or(0, u32::from);
     }
 }
 
@@ -71,7 +105,7 @@ fn say_who_owns(context: Context<'_>, session: &v1::Session) {
 }
 
 /// Why the session isn't up, and that it stays.
-fn not_up(opened: &Opened, waited: Duration) -> Failure {
+pub(super) fn not_up(opened: &Opened, waited: Duration) -> Failure {
     let session = &opened.session;
     let name = &session.name;
     let why = match &session.last_error {

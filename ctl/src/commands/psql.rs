@@ -18,15 +18,9 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: PsqlArgs) -> Outcome {
-    let request = v1::UseSessionRequest {
-        target: Some(target::one(&args.target)?),
-        access: super::asked_access(args.write_access).into(),
-        role: v1::Role::Unspecified.into(),
-        port: args.port.map_or(0, u32::from),
-        wait: None,
-    };
     // Looked for first: a session opened for nothing costs seconds.
     let psql = find(args.binary_path)?;
+    let request = target::to_use(context, &args.target, args.write_access, args.port).await?;
     let (opened, held) = super::hold(context, request).await?;
     if opened.session.access() != v1::Access::ReadWrite && is_typed_into(&args.args) {
         // psql shows the database's own refusal of a write, which can't say what to type.

@@ -9,7 +9,7 @@ use crate::args::addons::{RestoreAction, RestoreArgs, RestoreCommandArgs};
 pub(super) async fn run(context: Context<'_>, args: RestoreCommandArgs) -> Outcome {
     match args.action {
         RestoreAction::Capabilities(args) => {
-            let target = target::one(&args.target)?;
+            let target = target::one(&args.target).await?;
             let answer = context.daemon().await?.restore_capabilities(target).await?;
             context.output.capabilities(&answer)?;
             Ok(0)
@@ -19,7 +19,7 @@ pub(super) async fn run(context: Context<'_>, args: RestoreCommandArgs) -> Outco
 }
 
 async fn execute(context: Context<'_>, args: RestoreArgs) -> Outcome {
-    let target = target::one(&args.target)?;
+    let target = target::one(&args.target).await?;
     let what = described(Some(&target));
     let request = v1::ExecuteRestoreRequest {
         target: Some(target),

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) async fn run(context: Context<'_>, args: &RotateArgs) -> Outcome {
     let request = v1::RotateSessionsRequest {
-        targets: target::several(&args.targets)?,
+        targets: target::several(&args.targets).await?,
         all: args.targets.all,
     };
     let mut daemon = context.daemon().await?;

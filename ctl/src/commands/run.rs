@@ -33,7 +33,7 @@ enum What {
 
 pub(super) async fn run(context: Context<'_>, args: RunArgs) -> Outcome {
     let request = v1::UseSessionRequest {
-        target: Some(target::one(&args.target)?),
+        target: Some(target::one(&args.target).await?),
         access: super::access(args.write_access).into(),
         role: if args.personal_user {
             v1::Role::Personal

@@ -1,6 +1,5 @@
 //! `tunnel`: a session for as long as the command runs, as the reference tool's scripts expect.
 
-use borealis_proto::v1;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Outcome, target};
@@ -10,13 +9,7 @@ use crate::{
 };
 
 pub(super) async fn run(context: Context<'_>, args: TunnelArgs) -> Outcome {
-    let request = v1::UseSessionRequest {
-        target: Some(target::one(&args.target)?),
-        access: super::asked_access(args.write_access).into(),
-        role: v1::Role::Unspecified.into(),
-        port: args.port.map_or(0, u32::from),
-        wait: None,
-    };
+    let request = target::to_use(context, &args.target, args.write_access, args.port).await?;
     let (opened, mut held) = super::hold(context, request).await?;
     // Until here a signal just ends it. From here on whoever has read the lines may send one.
     let failed = |error: std::io::Error| {

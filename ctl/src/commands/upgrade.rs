@@ -7,12 +7,12 @@ pub(super) async fn run(context: Context<'_>, args: UpgradeCommandArgs) -> Outco
     let output = context.output;
     match args.action {
         UpgradeAction::Info(args) => {
-            let target = target::one(&args.target)?;
+            let target = target::one(&args.target).await?;
             let answer = context.daemon().await?.upgrade(target).await?;
             output.upgrade(&answer)?;
         }
         UpgradeAction::Execute(args) => {
-            let target = target::one(&args.target)?;
+            let target = target::one(&args.target).await?;
             let mut daemon = context.daemon().await?;
             let spinner = output.spinner("starting the upgrade".to_owned());
             let answer = daemon.execute_upgrade(target).await;
@@ -21,7 +21,7 @@ pub(super) async fn run(context: Context<'_>, args: UpgradeCommandArgs) -> Outco
             output.note("the provider sends an email when the upgrade is complete");
         }
         UpgradeAction::Cancel(args) => {
-            let target = target::one(&args.target)?;
+            let target = target::one(&args.target).await?;
             let mut daemon = context.daemon().await?;
             let spinner = output.spinner("cancelling the upgrade".to_owned());
             let answer = daemon.cancel_upgrade(target).await;

@@ -19,8 +19,8 @@ struct Url<'a> {
 }
 
 pub(super) async fn run(context: Context<'_>, args: &UrlArgs) -> Outcome {
-    let target = target::one(&args.target)?;
-    let opened = context.daemon().await?.get(target, Reveal::Secrets).await?;
+    let (mut daemon, target) = target::open_session(context, &args.target).await?;
+    let opened = daemon.get(target, Reveal::Secrets).await?;
     let session = &opened.session;
     let url = if args.socket {
         if session.mode() == v1::Mode::Passthrough {

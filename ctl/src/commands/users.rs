@@ -7,9 +7,9 @@ use crate::args::addons::{UsersAction, UsersArgs};
 
 pub(super) async fn run(context: Context<'_>, args: UsersArgs) -> Outcome {
     match args.action {
-        None => list(context, target::one(&args.target)?).await,
+        None => list(context, target::one(&args.target).await?).await,
         Some(UsersAction::Reset(inner)) => {
-            let target = target::merged(args.target, &inner.target)?;
+            let target = target::merged(args.target, &inner.target).await?;
             reset(context, target, inner.confirm.as_ref()).await
         }
     }

@@ -119,6 +119,31 @@ impl Output {
         }
     }
 
+    /// Prints how to connect to each of several sessions.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub(crate) fn opened(&self, all: &[Opened]) -> Result<(), Failure> {
+        let records = || {
+            all.iter()
+                .map(|opened| Record::new(&opened.session, Some(&opened.secrets)))
+        };
+        match self.format {
+            Format::Table => {
+                let mut text = Text::new();
+                for opened in all {
+                    if !text.as_str().is_empty() {
+                        text.push("\n");
+                    }
+                    text.append(&self.for_people(opened, View::Connect, Reveal::Nothing));
+                }
+                self.text(&text)
+            }
+            Format::Csv => self.data(&csv_of(records(), true)),
+            Format::Json | Format::Yaml => self.value(&records().collect::<Vec<_>>()),
+        }
+    }
+
     /// Prints one session; to people in the reference tool's six lines, which scripts read.
     ///
     /// # Errors

@@ -209,6 +209,8 @@ pub(crate) fn command(home: &Path, words: &[&str]) -> Command {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", home)
+        // Not in the checkout that the tests are run in.
+        .current_dir(home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

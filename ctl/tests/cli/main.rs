@@ -8,11 +8,13 @@
 
 mod addons;
 mod agents;
+mod checkout;
 mod children;
 mod daemon;
 mod hostile;
 mod inspect;
 mod postgres;
+mod project;
 mod reachability;
 mod sessions;
 mod sql;

@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Config, ConfigError, DeclaredSession, PortRange, UpstreamTls,
-    read::{Entry, Section, Source},
-};
+use borealis_proto::settings_file::{Entry, Section, Source};
+
+use super::{Config, ConfigError, DeclaredSession, PortRange, UpstreamTls};
 use crate::{
     model::{Access, Mode, Role, SessionName, Target},
     platform::file,
@@ -98,7 +97,7 @@ impl Config {
             config.metrics_listen = Some(entry.loopback()?);
         }
         if let Some(entry) = top.get("notify") {
-            config.notify = entry.switch()?;
+            config.notify = entry.flag()?;
         }
         if let Some(entry) = top.get("rotation") {
             let section = entry.section("rotation.")?;

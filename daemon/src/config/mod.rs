@@ -3,9 +3,7 @@
 //! line and accepted values of whatever it refuses. It starts nothing and keeps nothing:
 //! a reload is a second [`Config::load`].
 
-mod duration;
 mod load;
-mod read;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -16,7 +14,7 @@ use std::{
 
 use crate::model::{Access, Mode, NameError, Role, SessionName, Target};
 
-pub use read::ConfigError;
+pub use borealis_proto::settings_file::ConfigError;
 pub use settings::{Args, Settings, SettingsError};
 
 /// Everything that `config.toml` can say.

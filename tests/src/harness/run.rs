@@ -60,6 +60,12 @@ impl Run {
         self
     }
 
+    /// Where it is run; the machine's home, unless said.
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// What it gets on standard input; nothing, unless said.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();

@@ -18,6 +18,7 @@ use crate::{
     commands::{self, Context},
     failure::{Exit, Failure},
     output::{Output, words},
+    project::Project,
     query::reader::Place,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 pub(super) struct Databases {
     socket: Option<PathBuf>,
     output: Output,
-    /// As they were named on the command line; none: the open sessions that fit.
+    /// As they were named on the command line, or in the project's file; none: the open sessions that fit.
     targets: Vec<String>,
     slots: Mutex<BTreeMap<String, Arc<Turn<Option<Session>>>>>,
 }
@@ -50,6 +51,22 @@ pub(super) struct Reached {
 
 /// How long the daemon waits for a session to be up, at a time.
 const UP: Duration = Duration::from_secs(60);
+
+/// What is served: what was named, else the project's read-only sessions of the personal role.
+/// None: whatever is open.
+///
+/// # Errors
+/// Why the project's file isn't taken.
+pub(super) fn named(targets: Vec<String>) -> Result<Vec<String>, Failure> {
+    if !targets.is_empty() {
+        return Ok(targets);
+    }
+    let project = Project::nearest()?.map(Project::believed).transpose()?;
+    let sessions = project.into_iter().flat_map(|project| project.sessions);
+    let fitting = sessions
+        .filter(|entry| entry.access == v1::Access::ReadOnly && entry.role == v1::Role::Personal);
+    Ok(fitting.map(|entry| entry.target).collect())
+}
 
 // === impl Databases ===
 

@@ -84,6 +84,11 @@ const COMMANDS: &[(&str, bool, &str)] = &[
     ("borealisctl open TARGET -w", false, "write access"),
     ("borealisctl run TARGET -w …", false, "writes"),
     (
+        "borealisctl trust",
+        false,
+        "gives a project's file the write access that it asks for: the user's word, not yours",
+    ),
+    (
         "borealisctl show NAME --reveal",
         false,
         "prints a password, as do `url NAME` and `env NAME`",

@@ -43,7 +43,7 @@ pub(super) async fn run(context: Context<'_>, args: McpArgs) -> Outcome {
 }
 
 async fn serve(context: Context<'_>, args: ServeArgs) -> Outcome {
-    let databases = Databases::new(context, args.targets);
+    let databases = Databases::new(context, databases::named(args.targets)?);
     databases.check().await?;
     let ends = CancellationToken::new();
     let running = TaskTracker::new();

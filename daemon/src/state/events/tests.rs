@@ -69,14 +69,16 @@ async fn what_is_told_again_is_there_once() {
     for _ in 0..3 {
         journal.counted(&name("sushi"), Kind::PasswordRefused, "no");
         // Written in between.
-        let taken = loop {
-            let at = fs::read_to_string(dir.path().join(FILE)).unwrap_or_default();
-            if at.contains(&format!("\"sequence\":{},", journal.records()[0].sequence)) {
-                break at;
-            }
-            tokio::task::yield_now().await;
+        let told = format!("\"sequence\":{},", journal.records()[0].sequence);
+        let began = Instant::now();
+        let is_written = || {
+            let text = fs::read_to_string(dir.path().join(FILE)).unwrap_or_default();
+            text.contains(&told)
         };
-        assert!(!taken.is_empty());
+        while !is_written() {
+            assert!(began.elapsed() < Duration::from_secs(30), "{told}");
+            tokio::task::yield_now().await;
+        }
         tokio::time::advance(Duration::from_secs(61)).await;
     }
     drop(writer);

@@ -1,5 +1,8 @@
-//! Reads typed values out of a TOML text and words the refusal of those that don't fit.
-//! Knows nothing of which keys there are.
+//! Reads typed values out of a TOML text that a user wrote, and words the refusal of those that
+//! don't fit. Knows nothing of which keys there are: `config.toml` is the daemon's, a project's
+//! `borealis.toml` is borealisctl's.
+
+mod duration;
 
 use std::{
     net::SocketAddr,
@@ -12,8 +15,6 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-
-use super::duration;
 
 /// Why a config file is refused: one sentence that names the file, the line and the
 /// column, the key, what it was given and what would be accepted.
@@ -28,14 +29,18 @@ pub struct ConfigError {
     pub problem: String,
 }
 
-/// A config file's text while it is judged.
-pub(super) struct Source<'a> {
-    pub(super) file: &'a Path,
-    pub(super) text: &'a str,
+/// A file's text while it is judged.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The file's name, for errors.
+    pub file: &'a Path,
+    /// What is in it.
+    pub text: &'a str,
 }
 
 /// One table of the file.
-pub(super) struct Section<'a> {
+#[derive(Debug)]
+pub struct Section<'a> {
     source: &'a Source<'a>,
     /// `"rotation."`; empty for the file's own keys.
     prefix: &'static str,
@@ -44,7 +49,8 @@ pub(super) struct Section<'a> {
 }
 
 /// A key that is there, and its value.
-pub(super) struct Entry<'a> {
+#[derive(Debug)]
+pub struct Entry<'a> {
     source: &'a Source<'a>,
     key: String,
     value: &'a Spanned<DeValue<'a>>,
@@ -54,7 +60,7 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Source<'a> {
     /// The error at a place of the text.
-    pub(super) fn error(&self, span: Range<usize>, problem: impl Into<String>) -> ConfigError {
+    pub fn error(&self, span: Range<usize>, problem: impl Into<String>) -> ConfigError {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         ConfigError {
@@ -67,8 +73,11 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The file's own keys; refuses what is no TOML.
-    pub(super) fn parse(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
+    /// The file's own keys.
+    ///
+    /// # Errors
+    /// Where the text is no TOML.
+    pub fn parse(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
             self.error(
                 error.span().unwrap_or(0..0),
@@ -77,7 +86,8 @@ impl<'a> Source<'a> {
         })
     }
 
-    pub(super) fn root(&'a self, table: &'a Spanned<DeTable<'a>>) -> Section<'a> {
+    /// The table of the file's own keys.
+    pub fn root(&'a self, table: &'a Spanned<DeTable<'a>>) -> Section<'a> {
         Section {
             source: self,
             prefix: "",
@@ -109,7 +119,10 @@ impl<'a> Source<'a> {
 
 impl<'a> Section<'a> {
     /// Refuses every key that isn't one of these.
-    pub(super) fn only(&self, accepted: &[&str]) -> Result<(), ConfigError> {
+    ///
+    /// # Errors
+    /// The first one that isn't.
+    pub fn only(&self, accepted: &[&str]) -> Result<(), ConfigError> {
         let unknown = self
             .table
             .keys()
@@ -134,7 +147,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Entry<'a>> {
+    /// A key that may be there.
+    pub fn get(&self, key: &str) -> Option<Entry<'a>> {
         self.table.get(key).map(|value| Entry {
             source: self.source,
             key: format!("{}{key}", self.prefix),
@@ -142,14 +156,30 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Where the table begins, counted from 1.
+    pub fn line(&self) -> usize {
+        let before = self.source.text.get(..self.span.start).unwrap_or_default();
+        before.matches('\n').count() + 1
+    }
+
+    /// An error at a key itself, or at the table where it has no such key.
+    pub fn error_at_key(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let named = self.table.get_key_value(key);
+        let span = named.map_or(self.span.clone(), |(key, _)| key.span());
+        self.source.error(span, problem)
+    }
+
     /// An error at a key's value, or at the table where it has no such key.
-    pub(super) fn error_at(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+    pub fn error_at(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let span = self.table.get(key).map_or(self.span.clone(), Spanned::span);
         self.source.error(span, problem)
     }
 
     /// A key that must be there.
-    pub(super) fn require(&self, key: &str, example: &str) -> Result<Entry<'a>, ConfigError> {
+    ///
+    /// # Errors
+    /// That it isn't, with an example of its value.
+    pub fn require(&self, key: &str, example: &str) -> Result<Entry<'a>, ConfigError> {
         self.get(key).ok_or_else(|| {
             let problem = format!("{}{key} is missing; accepted: {example}", self.prefix);
             self.error_at(key, problem)
@@ -171,7 +201,7 @@ fn nearest(typed: &str, accepted: &[&str]) -> String {
 
 impl<'a> Entry<'a> {
     /// Refuses the value, with what would be accepted in its place.
-    pub(super) fn refuse(&self, accepted: impl std::fmt::Display) -> ConfigError {
+    pub fn refuse(&self, accepted: impl std::fmt::Display) -> ConfigError {
         self.error(format!(
             "{} = {} is not accepted; accepted: {accepted}",
             self.key,
@@ -180,25 +210,40 @@ impl<'a> Entry<'a> {
     }
 
     /// An error at the value's place, in the caller's own words.
-    pub(super) fn error(&self, problem: impl Into<String>) -> ConfigError {
+    pub fn error(&self, problem: impl Into<String>) -> ConfigError {
         self.source.error(self.value.span(), problem)
     }
 
     /// The key with the names of its tables.
-    pub(super) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         &self.key
     }
 
     /// A text that isn't empty.
-    pub(super) fn text(&self, accepted: &str) -> Result<&'a str, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn text(&self, accepted: &str) -> Result<&'a str, ConfigError> {
         match self.value.get_ref().as_str().map(str::trim) {
             Some(text) if !text.is_empty() => Ok(text),
             _ => Err(self.refuse(accepted)),
         }
     }
 
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn flag(&self) -> Result<bool, ConfigError> {
+        let flag = self.value.get_ref().as_bool();
+        flag.ok_or_else(|| self.refuse("true, false"))
+    }
+
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
         let given = self.value.get_ref().as_str();
         words
             .iter()
@@ -210,14 +255,11 @@ impl<'a> Entry<'a> {
             })
     }
 
-    /// On or off.
-    pub(super) fn switch(&self) -> Result<bool, ConfigError> {
-        let given = self.value.get_ref().as_bool();
-        given.ok_or_else(|| self.refuse("true, false"))
-    }
-
     /// A whole number.
-    pub(super) fn number<T>(&self, bounds: RangeInclusive<T>) -> Result<T, ConfigError>
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn number<T>(&self, bounds: RangeInclusive<T>) -> Result<T, ConfigError>
     where
         T: TryFrom<i64> + PartialOrd + std::fmt::Display,
     {
@@ -234,17 +276,20 @@ impl<'a> Entry<'a> {
     }
 
     /// A span of time within bounds.
-    pub(super) fn duration(
-        &self,
-        bounds: RangeInclusive<Duration>,
-    ) -> Result<Duration, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn duration(&self, bounds: RangeInclusive<Duration>) -> Result<Duration, ConfigError> {
         self.span_of_time()
             .filter(|duration| bounds.contains(duration))
             .ok_or_else(|| self.refuse(Self::durations(&bounds)))
     }
 
     /// A span of time within bounds, or 0 for `None`.
-    pub(super) fn duration_or_off(
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn duration_or_off(
         &self,
         bounds: RangeInclusive<Duration>,
     ) -> Result<Option<Duration>, ConfigError> {
@@ -256,7 +301,10 @@ impl<'a> Entry<'a> {
     }
 
     /// An address of this machine that no other machine reaches, with a port.
-    pub(super) fn loopback(&self) -> Result<SocketAddr, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn loopback(&self) -> Result<SocketAddr, ConfigError> {
         self.value
             .get_ref()
             .as_str()
@@ -270,7 +318,10 @@ impl<'a> Entry<'a> {
     }
 
     /// The tables of an array of tables.
-    pub(super) fn sections(&self, prefix: &'static str) -> Result<Vec<Section<'a>>, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn sections(&self, prefix: &'static str) -> Result<Vec<Section<'a>>, ConfigError> {
         let refuse = || self.refuse(format_args!("tables headed [[{}]]", self.key));
         let DeValue::Array(array) = self.value.get_ref() else {
             return Err(refuse());
@@ -290,7 +341,10 @@ impl<'a> Entry<'a> {
     }
 
     /// A table.
-    pub(super) fn section(&self, prefix: &'static str) -> Result<Section<'a>, ConfigError> {
+    ///
+    /// # Errors
+    /// Where it is something else, with what would be accepted.
+    pub fn section(&self, prefix: &'static str) -> Result<Section<'a>, ConfigError> {
         match self.value.get_ref() {
             DeValue::Table(table) => Ok(Section {
                 source: self.source,
