@@ -9,6 +9,7 @@ mod commands;
 mod complete;
 mod failure;
 mod git;
+mod imports;
 mod libpq;
 mod output;
 mod ports;
