@@ -13,7 +13,6 @@ mod imports;
 mod libpq;
 mod output;
 mod ports;
-mod processes;
 mod programs;
 mod project;
 mod query;
