@@ -15,7 +15,7 @@ pub(crate) use agents::{McpAction, McpArgs, McpClient, McpConfigArgs, ServeArgs}
 pub(crate) use connections::{KillArgs, PsArgs};
 pub(crate) use spelling::normalized;
 
-pub(crate) use inspect::{DoctorArgs, EventsArgs, ManArgs};
+pub(crate) use inspect::{BugreportArgs, DoctorArgs, EventsArgs, ManArgs};
 pub(crate) use project::{ProgramArg, ProjectArgs};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -297,10 +297,23 @@ without an open session, credentials are asked for as `open` does.")]
   borealisctl events
   borealisctl events --follow            and what happens from now on, until Ctrl-C
   borealisctl events sushi               of one session
-  borealisctl events -f json | jq -r '.kind'
+  borealisctl events --since 2h          also yesterday, or 2026-11-22T14:15:00Z
+  borealisctl events -f json | jq -r '.[].kind'
 
-The daemon remembers the last 500 since it started. With --follow, json is one object a line.")]
+The daemon remembers the last 500, over its restarts too. What repeats is told once, and
+counted. With --follow, json is one object a line.")]
     Events(EventsArgs),
+    /// Write what helps to find a fault into one text file, without secrets
+    #[command(after_help = "Examples:
+  borealisctl bugreport                  a file in this directory, once you have said yes
+  borealisctl bugreport report.txt --yes
+  borealisctl bugreport - | less
+
+In it: versions, config, status, doctor, sessions, events, and the daemon's log of the last
+hour. Passwords, tokens, keys, what token_command is given, and SQL are not. Names of apps,
+add-ons, hosts, users and paths are: read it before you pass it on. Works without a daemon.
+The file is for you alone (0600), and replaces none that is there without --force.")]
+    Bugreport(BugreportArgs),
     /// Print the daemon's metrics as Prometheus text
     #[command(after_help = "Examples:
   borealisctl metrics

@@ -1,7 +1,10 @@
 //! systemd's user manager, where it has the daemon's unit: has it start the daemon, and knows
 //! where a service's log is and how it is restarted.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use tokio::process::Command;
 
@@ -9,6 +12,8 @@ use crate::{
     client::unit_is_installed,
     failure::{Exit, Failure, one_line, reason},
 };
+
+const USER_JOURNAL: &str = "journalctl --user -u borealisd";
 
 /// Whether a daemon that can't be reached is the user manager's to start: nobody named
 /// another socket, and the manager knows the unit.
@@ -59,10 +64,39 @@ pub(crate) fn log_hint() -> &'static str {
     }
 }
 
-/// Where the daemon of this process number writes its log, for people.
-pub(crate) fn log_of(pid: u32) -> String {
+/// Where a daemon's log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// In systemd's journal; the command that shows it.
+    Journal(&'static str),
+    /// In a file.
+    File(PathBuf),
+    /// Nobody can tell, as where it goes to a terminal.
+    Unknown,
+}
+
+/// Where the daemon of this process number writes its log.
+pub(crate) fn log_place(pid: u32) -> Log {
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    log_by_cgroup(&cgroup).map_or_else(|| log_by_descriptor(pid), str::to_owned)
+    log_by_cgroup(&cgroup).map_or_else(|| log_by_descriptor(pid), Log::Journal)
+}
+
+/// Where the log of a daemon that doesn't run is, if anywhere.
+pub(crate) fn log_place_without_daemon() -> Log {
+    if unit_is_installed() {
+        Log::Journal(USER_JOURNAL)
+    } else {
+        Log::Unknown
+    }
+}
+
+/// The same for people.
+pub(crate) fn log_of(pid: u32) -> String {
+    match log_place(pid) {
+        Log::Journal(command) => command.to_owned(),
+        Log::File(path) => path.display().to_string(),
+        Log::Unknown => format!("where the standard error of borealisd (pid {pid}) goes"),
+    }
 }
 
 /// What a unit writes goes to the journal.
@@ -71,18 +105,18 @@ fn log_by_cgroup(cgroup: &str) -> Option<&'static str> {
         .lines()
         .find(|line| line.contains("/borealisd") && line.trim_end().ends_with(".service"))?;
     Some(if path.contains("/user@") {
-        "journalctl --user -u borealisd"
+        USER_JOURNAL
     } else {
         "journalctl -u borealisd"
     })
 }
 
 /// The daemon may have forbidden to be looked into; then nothing is known but the rule.
-fn log_by_descriptor(pid: u32) -> String {
+fn log_by_descriptor(pid: u32) -> Log {
     let stderr = std::fs::read_link(format!("/proc/{pid}/fd/2"));
     match stderr {
-        Ok(path) if path.is_absolute() => path.display().to_string(),
-        _ => format!("where the standard error of borealisd (pid {pid}) goes"),
+        Ok(path) if path.is_file() => Log::File(path),
+        _ => Log::Unknown,
     }
 }
 

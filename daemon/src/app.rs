@@ -28,7 +28,7 @@ use crate::{
     credential::{Broker, SignIn},
     doctor::Doctor,
     journal::{Journal, Kind},
-    metrics,
+    metrics, notifications,
     platform::{
         clock::{self, UnusableClock},
         descriptors, memory, network,
@@ -38,7 +38,7 @@ use crate::{
     reload::{self, Reloader, UpstreamTlsProblem, broker_settings},
     service_manager::{activation::Inherited, notify},
     session::{self, Environment},
-    state::{self, ClientFiles, OpenError, State},
+    state::{self, ClientFiles, EventWriter, OpenError, State},
     supervisor,
     tunnels::Pools,
     watchdog,
@@ -133,7 +133,9 @@ struct Parts {
     services: Services,
     reloader: Reloader,
     metrics_listen: watch::Receiver<Option<SocketAddr>>,
+    notify: watch::Receiver<bool>,
     shutdown_grace: watch::Receiver<Duration>,
+    events: EventWriter,
 }
 
 /// The daemon while it runs.
@@ -144,6 +146,10 @@ struct Running {
     reload: reload::Handle,
     shutdown: CancellationToken,
     shutdown_grace: watch::Receiver<Duration>,
+    /// Writes the last events when it is dropped.
+    events: EventWriter,
+    /// The daemon can do without.
+    _notifications: AbortOnDropHandle<()>,
     /// The tasks without which it is of no use, except the control server.
     essential: Essential,
     serving: JoinHandle<Result<(), control::ServeError>>,
@@ -176,13 +182,14 @@ impl Parts {
         let machine = endpoints.netrc_machine().to_owned();
         let provider = Provider::new(endpoints, Limits::default())?;
         let broker = Broker::new(provider, broker_settings(&config, &state.login, &machine));
-        let journal = Journal::new();
+        let journal = state.journal.clone();
         journal.record(
             Kind::DaemonStarted,
             concat!("(", env!("CARGO_PKG_VERSION"), ")"),
         );
         let upstream_tls = watch::Sender::new(reload::upstream_tls(&config.upstream_tls)?);
         let (shutdown_grace, grace_of_now) = watch::channel(config.shutdown_grace);
+        let (notify, notify_of_now) = watch::channel(config.notify);
         let live = supervisor::LiveSettings::new(&config);
         let in_force = reload::ConfigInForce::new(config.clone());
         let keepalive = live.keepalive();
@@ -210,6 +217,7 @@ impl Parts {
             journal: journal.clone(),
             metrics,
             upstream_tls,
+            notify,
             shutdown_grace,
             config: in_force,
         });
@@ -237,7 +245,9 @@ impl Parts {
             services,
             reloader,
             metrics_listen,
+            notify: notify_of_now,
             shutdown_grace: grace_of_now,
+            events: state.event_writer,
         })
     }
 
@@ -264,6 +274,7 @@ impl Parts {
             watchdog::report(sessions.clone()),
         );
         essential.add("the reload of the config", self.reloader.run());
+        let notifications = notifications::tell(sessions.clone(), self.notify);
         let stop_serving = CancellationToken::new();
         Running {
             sessions,
@@ -272,6 +283,8 @@ impl Parts {
             reload: services.reload.clone(),
             shutdown: services.shutdown.clone(),
             shutdown_grace: self.shutdown_grace,
+            events: self.events,
+            _notifications: AbortOnDropHandle::new(tokio::spawn(notifications)),
             essential,
             serving: tokio::spawn(control::serve(
                 self.socket,
@@ -339,6 +352,7 @@ impl Running {
             // Streams of clients that still watch must not keep the daemon.
             let _ = timeout(ANSWER_LIMIT, self.serving).await;
         }
+        drop(self.events);
         tracing::info!("stopped");
     }
 }

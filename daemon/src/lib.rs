@@ -13,6 +13,7 @@ pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod model;
+mod notifications;
 pub mod platform;
 pub mod postgres;
 pub mod provider;

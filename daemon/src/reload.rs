@@ -59,6 +59,8 @@ pub struct Parts {
     pub metrics: watch::Sender<Option<SocketAddr>>,
     /// Takes what connections to the database do for TLS.
     pub upstream_tls: watch::Sender<UpstreamTls>,
+    /// Takes whether the desktop is told.
+    pub notify: watch::Sender<bool>,
     /// Takes what open connections get when the daemon stops.
     pub shutdown_grace: watch::Sender<Duration>,
     /// The config that is in force.
@@ -207,6 +209,7 @@ impl Parts {
         let before = self.config.replace(config.clone());
         self.upstream_tls
             .send_modify(|before| *before = tls.after(before));
+        self.notify.send_replace(config.notify);
         self.shutdown_grace.send_replace(config.shutdown_grace);
         let later = later(&before, &config);
         let reloaded = self.sessions.reload(config).await?;

@@ -55,7 +55,7 @@ async fn path(context: Context<'_>) -> Outcome {
 }
 
 /// The running daemon's; without one the file that a daemon of this environment would read.
-async fn config_file(context: Context<'_>) -> Result<PathBuf, Failure> {
+pub(super) async fn config_file(context: Context<'_>) -> Result<PathBuf, Failure> {
     if let Ok(mut daemon) = context.running_daemon().await
         && let Ok(info) = daemon.info().await
     {

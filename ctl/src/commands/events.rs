@@ -9,6 +9,10 @@ pub(super) async fn run(context: Context<'_>, args: EventsArgs) -> Outcome {
     let request = v1::WatchEventsRequest {
         follow: args.follow,
         session: args.session.unwrap_or_default(),
+        since: args.since.map(|time| prost_types::Timestamp {
+            seconds: time.as_second(),
+            nanos: time.subsec_nanosecond(),
+        }),
     };
     let mut stream = context.running_daemon().await?.events(request).await?;
     let mut events = Events::new(context.output, args.follow);

@@ -1,5 +1,6 @@
 //! What each command asks the daemon and hands to [`crate::output`]: one file for each.
 
+mod bugreport;
 mod close;
 mod completions;
 mod config;
@@ -121,6 +122,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Status => status::run(context).await,
         Command::Doctor(args) => doctor::run(context, &args).await,
         Command::Events(args) => events::run(context, args).await,
+        Command::Bugreport(args) => bugreport::run(context, args).await,
         Command::Metrics => metrics::run(context).await,
         Command::Top => top::run(context).await,
         Command::Ps(args) => ps::run(context, args).await,

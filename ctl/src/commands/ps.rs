@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Reveal},
     failure::Failure,
     output::connections::Connections,
-    processes::Programs,
+    programs::Programs,
 };
 
 /// How often the ages in a watched table are renewed.

@@ -7,8 +7,9 @@ use crate::{
     args::{ProgramArg, ShowArgs},
     client::{Opened, Reveal},
     failure::Failure,
+    imports,
     output::{Format, session::View},
-    ports, programs,
+    ports,
 };
 
 /// For a program.
@@ -37,7 +38,7 @@ fn show_as(
     reveal: Reveal,
 ) -> Result<(), Failure> {
     require(&opened.session.database, opened)?;
-    let import = programs::import(opened, program)?;
+    let import = imports::import(opened, program)?;
     let output = context.output;
     match output.format {
         // Another program reads it, whose quotes hold what a terminal would obey.
@@ -54,7 +55,7 @@ fn show_as(
     if !import.note.is_empty() {
         output.note(&import.note);
     }
-    if programs::lacks_password(opened, program) {
+    if imports::lacks_password(opened, program) {
         output.note(match reveal {
             Reveal::Nothing if program != ProgramArg::Pgadmin => {
                 "the password is not in it; with --reveal it is"

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    processes::{Program, Programs},
+    programs::{Program, Programs},
 };
 
 /// Connections and their programs.

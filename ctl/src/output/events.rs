@@ -31,6 +31,7 @@ struct Record {
     message: String,
     code: Option<String>,
     hint: Option<String>,
+    count: u64,
 }
 
 // === impl Events ===
@@ -125,11 +126,13 @@ impl Record {
             message: event.message.clone(),
             code: failure.and_then(|failure| known(&failure.code)),
             hint: failure.and_then(|failure| known(&failure.hint)),
+            // An earlier daemon says it in the message only.
+            count: event.count.max(1),
         }
     }
 
     fn write_csv(&self, out: &mut Vec<u8>) {
-        let sequence = self.sequence.to_string();
+        let (sequence, count) = (self.sequence.to_string(), self.count.to_string());
         let fields = [
             Some(sequence.as_str()),
             self.at.as_deref(),
@@ -138,6 +141,7 @@ impl Record {
             Some(&self.message),
             self.code.as_deref(),
             self.hint.as_deref(),
+            Some(&count),
         ];
         // Writing to memory can't fail.
         let _ = csv::line(out, fields.map(|field| field.map(str::as_bytes)));
@@ -146,7 +150,7 @@ impl Record {
 
 fn heading(out: &mut Vec<u8>) {
     let keys = [
-        "sequence", "at", "kind", "session", "message", "code", "hint",
+        "sequence", "at", "kind", "session", "message", "code", "hint", "count",
     ];
     let _ = csv::line(out, keys.map(|key| Some(key.as_bytes())));
 }

@@ -104,6 +104,11 @@ impl Output {
         }
     }
 
+    /// Whether results are shown on a terminal.
+    pub(crate) fn on_terminal(&self) -> bool {
+        self.on_terminal
+    }
+
     /// Writes a result for people.
     ///
     /// # Errors

@@ -269,6 +269,7 @@ async fn events_are_lines_objects_and_rows() {
             hint: "wait".into(),
             ..v1::Failure::default()
         }),
+        count: 3,
     };
     let reloaded = v1::Event {
         sequence: 9,
@@ -289,14 +290,18 @@ async fn events_are_lines_objects_and_rows() {
     );
     daemon.run(&["events", "-f", "csv"], "").await.assert(
         0,
-        "sequence,at,kind,session,message,code,hint\n\
-         8,2026-11-22T14:15:00Z,tunnel-lost,sushi,the line went silent,tunnel-lost,wait\n\
-         9,2026-11-22T14:15:01Z,reloaded,,config and token were read again,,\n",
+        "sequence,at,kind,session,message,code,hint,count\n\
+         8,2026-11-22T14:15:00Z,tunnel-lost,sushi,the line went silent,tunnel-lost,wait,3\n\
+         9,2026-11-22T14:15:01Z,reloaded,,config and token were read again,,,1\n",
         "",
     );
     let json = daemon.run(&["events", "-f", "json"], "").await.json();
     assert_eq!(json[0]["code"], "tunnel-lost");
     assert_eq!(json[1]["session"], serde_json::Value::Null);
+    assert_eq!(
+        (&json[0]["count"], &json[1]["count"]),
+        (&3.into(), &1.into())
+    );
     let followed = daemon.run(&["events", "--follow", "-f", "json"], "").await;
     assert_eq!(followed.stdout.lines().count(), 2);
     assert_eq!(followed.code, Some(3), "the daemon has gone: {followed:?}");

@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "max_connections",
     "token_command",
     "metrics_listen",
+    "notify",
     "rotation",
     "keepalive",
     "session",
@@ -94,6 +95,9 @@ impl Config {
         }
         if let Some(entry) = top.get("metrics_listen") {
             config.metrics_listen = Some(entry.loopback()?);
+        }
+        if let Some(entry) = top.get("notify") {
+            config.notify = entry.flag()?;
         }
         if let Some(entry) = top.get("rotation") {
             let section = entry.section("rotation.")?;

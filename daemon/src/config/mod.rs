@@ -36,6 +36,8 @@ pub struct Config {
     pub token_command: Option<String>,
     /// Where metrics are served, a loopback address; `None` = nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether the desktop tells what a session needs its user for.
+    pub notify: bool,
     /// When personal credentials are renewed.
     pub rotation: Rotation,
     /// How a dead line is noticed.
@@ -137,6 +139,7 @@ impl Default for Config {
             max_connections: 200,
             token_command: None,
             metrics_listen: None,
+            notify: true,
             rotation: Rotation {
                 interval: Some(Duration::from_secs(8 * 3600)),
             },

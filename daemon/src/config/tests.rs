@@ -44,6 +44,7 @@ fn the_documented_defaults_are_the_defaults() {
         upstream_tls = "prefer"
         warm_connections = 1
         max_connections = 200
+        notify = true
         [rotation]
         interval = "8h"
         [keepalive]
@@ -71,6 +72,7 @@ fn every_key_is_read() {
         max_connections = 5_000
         token_command = "heroku auth:token"
         metrics_listen = "[::1]:9187"
+        notify = false
         [rotation]
         interval = 0
         [keepalive]
@@ -121,6 +123,7 @@ fn every_key_is_read() {
             max_connections: 5000,
             token_command: Some("heroku auth:token".into()),
             metrics_listen: Some("[::1]:9187".parse().unwrap()),
+            notify: false,
             rotation: Rotation { interval: None },
             keepalive: Keepalive {
                 interval: seconds(10),
@@ -143,8 +146,12 @@ fn zero_can_be_written_in_three_ways() {
 fn refusals_name_place_key_value_and_what_is_accepted() {
     let cases = [
         (
+            "notify = \"yes\"\n",
+            "config.toml:1:10: notify = \"yes\" is not accepted; accepted: true, false",
+        ),
+        (
             "connect_timeout = \"30s\"\nportrange = \"1-2\"\n",
-            "config.toml:2:1: there is no key portrange (did you mean port_range?); accepted at the top: port_range, connect_timeout, shutdown_grace, upstream_tls, upstream_ca, warm_connections, max_connections, token_command, metrics_listen, rotation, keepalive, session",
+            "config.toml:2:1: there is no key portrange (did you mean port_range?); accepted at the top: port_range, connect_timeout, shutdown_grace, upstream_tls, upstream_ca, warm_connections, max_connections, token_command, metrics_listen, notify, rotation, keepalive, session",
         ),
         (
             "[keepalive]\n  every = \"5s\"\n",

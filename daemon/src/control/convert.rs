@@ -62,18 +62,22 @@ pub(super) fn refused(cause: Cause) -> Status {
 /// A cause as the API shows it.
 pub(super) fn failure(cause: &Cause) -> v1::Failure {
     let (kind, words) = (cause.kind(), cause.words());
-    let class = match kind.class {
+    v1::Failure {
+        code: kind.code.into(),
+        class: failure_class(kind.class).into(),
+        message: words.sentence,
+        hint: words.hint,
+    }
+}
+
+/// What a class of causes is called.
+pub(super) fn failure_class(class: Class) -> v1::FailureClass {
+    match class {
         Class::Operation => v1::FailureClass::Operation,
         Class::Usage => v1::FailureClass::Usage,
         Class::Login => v1::FailureClass::Login,
         Class::NotFound => v1::FailureClass::NotFound,
         Class::Unavailable => v1::FailureClass::Unavailable,
-    };
-    v1::Failure {
-        code: kind.code.into(),
-        class: class.into(),
-        message: words.sentence,
-        hint: words.hint,
     }
 }
 
@@ -137,6 +141,15 @@ pub(super) fn use_request(request: v1::UseSessionRequest) -> Result<OpenRequest,
 pub(super) fn duration(duration: &prost_types::Duration) -> Result<Duration, Cause> {
     Duration::try_from(*duration).map_err(|_| Cause::InvalidRequest {
         problem: "a duration can't be negative".into(),
+    })
+}
+
+/// A time that a client named.
+pub(super) fn time(time: prost_types::Timestamp) -> Result<Timestamp, Status> {
+    Timestamp::new(time.seconds, time.nanos).map_err(|_| {
+        status(&Cause::InvalidRequest {
+            problem: "there is no such time".into(),
+        })
     })
 }
 

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{About, Services, convert};
 use crate::{
     credential::Broker,
+    journal::Journal,
     reload,
     session::machine::Phase,
     supervisor::{Handle, Snapshot},
@@ -22,6 +23,7 @@ pub(super) struct Daemon {
     broker: Arc<Broker>,
     about: About,
     reload: reload::Handle,
+    journal: Journal,
     shutdown: CancellationToken,
 }
 
@@ -36,6 +38,7 @@ impl Daemon {
             broker: Arc::clone(&services.broker),
             about: services.about.clone(),
             reload: services.reload.clone(),
+            journal: services.journal.clone(),
             shutdown: services.shutdown.clone(),
         }
     }
@@ -47,6 +50,12 @@ impl DaemonService for Daemon {
         let watch = self.handle.watch();
         let snapshot = watch.borrow();
         let (mut health, mut reasons) = health(&snapshot, &self.about.problems);
+        if let Some(cause) = self.journal.problem() {
+            if health == v1::Health::Ok {
+                health = v1::Health::Warning;
+            }
+            reasons.push(convert::failure(&cause));
+        }
         let token = self.broker.known_token();
         let token_source = match token {
             None => String::new(),

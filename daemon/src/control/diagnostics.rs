@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use borealis_proto::v1::{self, diagnostics_service_server::DiagnosticsService};
+use jiff::Timestamp;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -10,8 +11,8 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::{
     doctor::{Check, Doctor, Outcome},
-    journal::{Event, Following, Journal},
-    model::text,
+    journal::{Following, Journal, Record},
+    model::{SessionName, text},
 };
 
 pub(super) struct Diagnostics {
@@ -32,12 +33,20 @@ impl DiagnosticsService for Diagnostics {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
-        let v1::WatchEventsRequest { follow, session } = request.into_inner();
+        let v1::WatchEventsRequest {
+            follow,
+            session,
+            since,
+        } = request.into_inner();
+        let wanted = Wanted {
+            session,
+            since: since.map(convert::time).transpose()?,
+        };
         let following = self.journal.follow();
         let (sender, stream) = mpsc::channel(16);
         tokio::spawn(async move {
             tokio::select! {
-                () = send_events(&sender, following, &session, follow) => {}
+                () = send_events(&sender, following, &wanted, follow) => {}
                 () = sender.closed() => {}
             }
         });
@@ -85,23 +94,36 @@ impl DiagnosticsService for Diagnostics {
     }
 }
 
+/// Which events are asked for.
+struct Wanted {
+    /// Empty: of all.
+    session: String,
+    since: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn has(&self, record: &Record) -> bool {
+        let session = record.session.as_ref().map(SessionName::as_str);
+        (self.session.is_empty() || session == Some(&self.session))
+            && self.since.is_none_or(|since| record.at >= since)
+    }
+}
+
 /// Ends when there is nothing more to tell, or nobody to tell it.
 async fn send_events(
     sender: &mpsc::Sender<Result<v1::WatchEventsResponse, Status>>,
     following: Following,
-    session: &str,
+    wanted: &Wanted,
     follow: bool,
 ) {
-    let wanted = |event: &Event| {
-        session.is_empty()
-            || event
-                .session
-                .as_ref()
-                .is_some_and(|name| name.as_str() == session)
-    };
-    let Following { recent, mut next } = following;
-    for event in recent.iter().filter(|event| wanted(event)) {
-        if sender.send(Ok(convert_event(event))).await.is_err() {
+    let Following {
+        earlier,
+        recent,
+        mut next,
+    } = following;
+    let recent = recent.iter().map(|event| Record::from(&**event));
+    for record in earlier.into_iter().map(Arc::unwrap_or_clone).chain(recent) {
+        if wanted.has(&record) && sender.send(Ok(convert_record(&record))).await.is_err() {
             return;
         }
     }
@@ -110,28 +132,36 @@ async fn send_events(
     }
     loop {
         match next.recv().await {
-            Ok(event) if wanted(&event) => {
-                if sender.send(Ok(convert_event(&event))).await.is_err() {
+            Ok(event) => {
+                let record = Record::from(&*event);
+                if wanted.has(&record) && sender.send(Ok(convert_record(&record))).await.is_err() {
                     return;
                 }
             }
             // A gap in the numbers tells the reader who was too slow.
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn convert_event(event: &Event) -> v1::WatchEventsResponse {
-    let session = event.session.as_ref();
+fn convert_record(record: &Record) -> v1::WatchEventsResponse {
+    let session = record.session.as_ref();
+    let failure = record.failure.as_ref().map(|failure| v1::Failure {
+        code: text::line(&failure.code),
+        class: convert::failure_class(failure.class).into(),
+        message: text::line(&failure.message),
+        hint: text::line(&failure.hint),
+    });
     v1::WatchEventsResponse {
         event: Some(v1::Event {
-            sequence: event.sequence,
-            at: Some(convert::timestamp(event.at)),
-            kind: event.kind.as_str().into(),
+            sequence: record.sequence,
+            at: Some(convert::timestamp(record.at)),
+            kind: text::line(&record.kind),
             session: session.map(ToString::to_string).unwrap_or_default(),
-            message: text::line(&event.sentence()),
-            failure: event.cause.as_ref().map(convert::failure),
+            message: text::line(&record.sentence()),
+            failure,
+            count: record.count,
         }),
     }
 }

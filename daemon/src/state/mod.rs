@@ -1,6 +1,7 @@
 //! What must survive: the known sessions, their local passwords, the Heroku login, the
-//! daemon's own certificate authority; and the files through which libpq finds the
-//! sessions. All of it is written whole or not at all, 0600 in 0700 directories. What can't
+//! daemon's own certificate authority; what happened; and the files through which libpq finds
+//! the sessions. All of it but the events is written whole or not at all, 0600 in 0700
+//! directories. What can't
 //! be read is set aside under another name and reported, never overwritten. One daemon at a
 //! time works on a state directory.
 //!
@@ -8,6 +9,7 @@
 
 mod client_files;
 mod disk;
+mod events;
 mod lock;
 mod login;
 mod passwords;
@@ -20,14 +22,19 @@ use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
+use crate::journal::Journal;
+
 pub use client_files::{ClientEntry, ClientFiles, Way};
 pub use disk::private_dir;
+pub use events::EventWriter;
 pub use lock::{Lock, OpenError};
 pub use login::{Keeping, KeptLogin, LoginStore};
 pub use passwords::Passwords;
 pub use problem::Problem;
 pub use sessions::{Openness, Origin, SavedSession, SessionStore};
 pub use tls::{LocalIdentity, LocalTls};
+
+use events::Events;
 
 /// The state directory, held by this process until dropped.
 #[derive(Debug)]
@@ -44,6 +51,10 @@ pub struct State {
     pub login: LoginStore,
     /// TLS towards local clients.
     pub tls: LocalTls,
+    /// What happened, to earlier daemons too.
+    pub journal: Journal,
+    /// Writes what the journal records.
+    pub event_writer: EventWriter,
     /// What was found wrong and set aside or mended, for the user to see.
     pub problems: Vec<Problem>,
 }
@@ -64,7 +75,11 @@ impl State {
         let loaded = sessions::load(dir, now, &mut problems).map_err(OpenError::Failed)?;
         let passwords = Passwords::open(dir).map_err(OpenError::Failed)?;
         let tls = LocalTls::open(dir, now, &mut problems).map_err(OpenError::Failed)?;
+        let events = Events::open(dir, now, Arc::clone(&lock), &mut problems);
+        let (journal, event_writer) = events.go_on();
         Ok(Self {
+            journal,
+            event_writer,
             saved: loaded.sessions,
             sessions: SessionStore::new(dir, Arc::clone(&lock), loaded.kept_verbatim),
             lock,

@@ -137,6 +137,42 @@ fn status_without_driver(entry: &Entry) -> Status {
 
 // === impl SessionSnapshot ===
 
+#[cfg(test)]
+impl SessionSnapshot {
+    /// A managed one to look at, that is up.
+    pub(crate) fn for_tests(number: u64, name: &str) -> Self {
+        let name = SessionName::parse(name).unwrap();
+        let now = crate::platform::clock::timestamp();
+        Self {
+            id: SessionId::for_tests(number),
+            target: Target::App(name.as_str().into()),
+            name,
+            role: Role::Personal,
+            access: Access::ReadOnly,
+            mode: Mode::Managed,
+            address: None,
+            port: 15432,
+            socket_dir: PathBuf::new(),
+            status: Status {
+                phase: Phase::Up,
+                since: now,
+                step: String::new(),
+                last_error: None,
+                resolved: None,
+                credential: None,
+                database: None,
+                next_attempt_at: None,
+                concluded: 0,
+            },
+            expires_at: None,
+            declared: false,
+            transient: false,
+            counters: Arc::default(),
+            password: None,
+        }
+    }
+}
+
 impl SessionSnapshot {
     /// The user that a client logs in as; `None` where that is not known yet.
     pub fn user(&self) -> Option<&str> {

@@ -24,7 +24,7 @@ const ROWS: &[&[&str]] = &[
     &["proxy"],
     &["session"],
     &["supervisor", "admin"],
-    &["reload", "metrics", "doctor", "watchdog"],
+    &["reload", "metrics", "notifications", "doctor", "watchdog"],
     &["control"],
     &["app"],
 ];
@@ -45,6 +45,7 @@ const ONLY: &[(&str, &str)] = &[
     ("reqwest", "provider"),
     ("secret_service", "credential"),
     ("tonic", "control"),
+    ("zbus", "notifications"),
 ];
 
 fn source() -> Source {

@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     output::top::{self, Happened},
     ports,
-    processes::Programs,
+    programs::Programs,
 };
 
 /// How often it is looked whether the daemon is back.

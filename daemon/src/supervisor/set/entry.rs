@@ -15,6 +15,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub(super) u64);
 
+#[cfg(test)]
+impl SessionId {
+    pub(crate) fn for_tests(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Somebody who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::supervisor) struct Ticket(pub(in crate::supervisor) u64);

@@ -139,7 +139,7 @@ fn event(sequence: u64, session: &str, seconds: i64, message: &str) -> Happened 
         kind: "something".into(),
         session: session.into(),
         message: message.into(),
-        failure: None,
+        ..v1::Event::default()
     }))
 }
 
