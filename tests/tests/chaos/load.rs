@@ -20,8 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// More than the daemon's `connect_timeout`, at most 60 s here: who gets no answer by then
 /// hangs.
 const CONNECTING: Duration = Duration::from_secs(75);
-/// More than what it takes to find a dead line, 10 s, and to read what came before.
-const ANSWERING: Duration = Duration::from_secs(25);
+/// More than what it takes to find a dead line, 10 s, and then as long as for one that connects:
+/// whose connection was kept ready and turns out to hang is held like that.
+const ANSWERING: Duration = Duration::from_secs(CONNECTING.as_secs() + 10);
 
 /// Clients that run until they are stopped.
 pub(super) struct Load {

@@ -170,10 +170,22 @@ pub(super) fn table(
         );
         if chosen == Some(index) {
             buffer.set_string(area.x, y, ">", Theme::bold());
-            let whole = Rect::new(area.x, y, area.width, 1);
-            buffer.set_style(whole, Theme::chosen());
+            choose(buffer, Rect::new(area.x, y, area.width, 1));
         }
     }
+}
+
+/// Shows a row as the chosen one. What stands out in it keeps its colour; any other colour would
+/// become a background, where a bar's blank would look full.
+fn choose(buffer: &mut Buffer, row: Rect) {
+    for place in row.positions() {
+        if let Some(cell) = buffer.cell_mut(place)
+            && !cell.modifier.contains(Modifier::REVERSED)
+        {
+            cell.set_fg(Color::Reset);
+        }
+    }
+    buffer.set_style(row, Theme::chosen());
 }
 
 /// The first row that is shown so that the chosen one is in the middle, as far as there are
