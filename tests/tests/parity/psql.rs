@@ -6,6 +6,7 @@ use std::{
     process::Child,
     sync::{Arc, Condvar, Mutex},
     thread,
+    time::Duration,
 };
 
 use borealis_tests::harness::{PATIENCE, TestMachine};
@@ -83,6 +84,15 @@ impl Terminal {
 
     fn type_in(&mut self, keys: &str) {
         self.user.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Whether this is shown in time, behind all that was waited for before.
+    fn shows(&mut self, text: &str, within: Duration) -> bool {
+        let (shown, changed) = &*self.shown;
+        let seen = self.seen;
+        let lacks = |shown: &mut String| !shown[seen..].contains(text);
+        let waiting = changed.wait_timeout_while(shown.lock().unwrap(), within, lacks);
+        !waiting.unwrap().1.timed_out()
     }
 
     /// Waits until this is shown, behind all that was waited for before.
@@ -257,6 +267,14 @@ fn a_shells_job_control_works() {
     shell.expect("Stopped");
     shell.expect("shell> ");
     shell.type_in("fg\n");
+    shell.expect(&format!("{ctl} psql sushi"));
+    // What is typed while psql takes the terminal back may be lost.
+    for _ in 0..PATIENCE.as_secs() {
+        shell.type_in("\n");
+        if shell.shows("=> ", Duration::from_secs(1)) {
+            break;
+        }
+    }
     shell.type_in("select 'back ' || 'again';\n");
     shell.expect("back again");
     shell.type_in("\\q\n");
