@@ -37,6 +37,7 @@ mod upgrade;
 mod url;
 mod users;
 mod wait;
+mod watch;
 
 use std::{path::Path, time::Duration};
 

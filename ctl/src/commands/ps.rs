@@ -1,10 +1,8 @@
 //! `ps`: the connections and the programs behind them, once or at every change.
 
-use std::time::Duration;
-
 use borealis_proto::v1;
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, watch::watch};
 use crate::{
     args::PsArgs,
     client::{Client, Reveal},
@@ -13,16 +11,21 @@ use crate::{
     programs::Programs,
 };
 
-/// How often the ages in a watched table are renewed.
-const REFRESH: Duration = Duration::from_secs(1);
-
 pub(super) async fn run(context: Context<'_>, args: PsArgs) -> Outcome {
     let mut daemon = context.daemon().await?;
     let sessions = names(&mut daemon, &args.sessions).await?;
     let mut programs = Programs::default();
     if args.watch {
         let changes = daemon.watch_connections(sessions).await?;
-        return watch(context, changes, programs).await;
+        let mut connections = Vec::new();
+        return watch(context, changes, |screen, change| {
+            if let Some(change) = change {
+                connections = change.connections;
+                programs.look(&connections);
+            }
+            screen.show(context.output, &Connections::new(&connections, &programs))
+        })
+        .await;
     }
     let connections = daemon.connections(sessions).await?;
     programs.look(&connections);
@@ -46,33 +49,4 @@ pub(super) async fn names(daemon: &mut Client, named: &[String]) -> Result<Vec<S
         names.push(daemon.get(target, Reveal::Nothing).await?.session.name);
     }
     Ok(names)
-}
-
-async fn watch(
-    context: Context<'_>,
-    mut changes: tonic::Streaming<v1::WatchConnectionsResponse>,
-    mut programs: Programs,
-) -> Outcome {
-    let mut screen = context.output.screen();
-    let mut connections = Vec::new();
-    let mut refresh = tokio::time::interval(REFRESH);
-    let mut is_known = false;
-    loop {
-        tokio::select! {
-            change = changes.message() => match change {
-                Ok(Some(change)) => {
-                    connections = change.connections;
-                    programs.look(&connections);
-                    is_known = true;
-                    screen.show(context.output, &Connections::new(&connections, &programs))?;
-                }
-                Ok(None) => return Err(Failure::connection_lost()),
-                Err(status) => return Err(Failure::from_status(&status)),
-            },
-            () = context.output.reader_gone() => return Err(Failure::reader_gone()),
-            _ = refresh.tick(), if is_known && screen.shows_ages() => {
-                screen.show(context.output, &Connections::new(&connections, &programs))?;
-            }
-        }
-    }
 }

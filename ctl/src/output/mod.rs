@@ -20,7 +20,7 @@ mod reader;
 mod record;
 mod restore;
 pub(crate) mod result_set;
-mod screen;
+pub(crate) mod screen;
 pub(crate) mod session;
 mod size;
 mod spinner;
